@@ -1,0 +1,1 @@
+"""Optuna search over network specs under a budget; width is solved, never guessed."""

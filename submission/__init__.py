@@ -1,0 +1,1 @@
+"""Challenge packages: written, reopened and validated."""
