@@ -1,0 +1,166 @@
+"""What a network costs, counted three ways, layer by layer.
+
+Rules (facts measured on the official tools):
+    exact         weights x output positions of convolutions, and the multiply-adds of attention; no bias, no norm
+    torchinfo     DCASE 2022-2025: (weights + bias) x output positions; any other layer: its parameters, once
+    nessi_tflite  NeSsi on a TFLite file: convolutions without bias, + kernel area per output of pooling,
+                  + one per input of a mean, + one per output of an addition
+`macs` is the largest of the three, so that a legal model stays legal whoever counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+SCALE_BYTES, BIAS_BYTES, ACTIVATION_QUANTIZER_BYTES = 4, 4, 5  # float32; int32; float32 scale and uint8 zero point
+
+
+class Map(NamedTuple):
+    """A feature map without its batch axis: (channels, frequency, time)."""
+
+    channels: int
+    freq: int
+    time: int
+
+    @property
+    def size(self) -> int:
+        return self.channels * self.freq * self.time
+
+    @property
+    def positions(self) -> int:
+        return self.freq * self.time
+
+
+class LayerCost(NamedTuple):
+    """One operator of the network. Parameter counts are numbers of values, not bytes."""
+
+    kind: str
+    inputs: tuple[Map, ...]
+    output: Map
+    weights: int = 0
+    biases: int = 0
+    other_params: int = 0  # of norms and activations
+    channels_scaled: int = 0  # output channels with a weight scale of their own
+    macs_exact: int = 0
+    macs_torchinfo: int = 0
+    macs_nessi_tflite: int = 0
+
+    @property
+    def params(self) -> int:
+        return self.weights + self.biases + self.other_params
+
+
+class Complexity(NamedTuple):
+    """The cost of one network for one segment; sums over `layers`."""
+
+    layers: tuple[LayerCost, ...]
+    params: int
+    macs_exact: int
+    macs_torchinfo: int
+    macs_nessi_tflite: int
+    weight_bytes: int
+    total_bytes: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerCost], weight_bits: int = 8) -> Complexity:
+        weights = biases = other = scales = exact = torchinfo = nessi = 0
+        for layer in layers:
+            weights += layer.weights
+            biases += layer.biases
+            other += layer.other_params
+            scales += layer.channels_scaled
+            exact += layer.macs_exact
+            torchinfo += layer.macs_torchinfo
+            nessi += layer.macs_nessi_tflite
+        weight_bytes = (weights * weight_bits + 7) // 8
+        # a bias is stored as int32 with a scale per channel beside the weight's own
+        side = biases * (BIAS_BYTES + SCALE_BYTES) + scales * SCALE_BYTES + other * SCALE_BYTES
+        quantizers = ACTIVATION_QUANTIZER_BYTES * (len(layers) + 1)
+        return cls(
+            tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side + quantizers
+        )
+
+    @property
+    def macs(self) -> int:
+        return max(self.macs_exact, self.macs_torchinfo, self.macs_nessi_tflite)
+
+    def peak_activation_bytes(self) -> int:
+        """Largest total of the maps alive while one layer runs, at one byte a value (8-bit activations)."""
+        last_use = {id(m): step for step, layer in enumerate(self.layers) for m in layer.inputs}
+        alive: dict[int, int] = {}
+        peak = 0
+        for step, layer in enumerate(self.layers):
+            for m in (*layer.inputs, layer.output):
+                alive[id(m)] = m.size
+            peak = max(peak, sum(alive.values()))
+            alive = {key: size for key, size in alive.items() if last_use.get(key, -1) > step}
+        return peak
+
+    def totals(self) -> dict[str, int]:
+        """The totals under the keys of complexity.json."""
+        return {
+            "params": self.params,
+            "macs": self.macs,
+            "macs_exact": self.macs_exact,
+            "macs_torchinfo": self.macs_torchinfo,
+            "macs_nessi_tflite": self.macs_nessi_tflite,
+            "weight_bytes": self.weight_bytes,
+            "total_bytes": self.total_bytes,
+            "peak_activation_bytes": self.peak_activation_bytes(),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per layer, for reports."""
+        return [
+            {
+                "kind": layer.kind,
+                "output": list(layer.output),
+                "params": layer.params,
+                "macs_exact": layer.macs_exact,
+                "macs_torchinfo": layer.macs_torchinfo,
+                "macs_nessi_tflite": layer.macs_nessi_tflite,
+            }
+            for layer in self.layers
+        ]
+
+
+def convolution(x: Map, y: Map, kernel: tuple[int, int], groups: int, bias: bool) -> LayerCost:
+    """A convolution or, at one position, a linear layer."""
+    weights = kernel[0] * kernel[1] * (x.channels // groups) * y.channels
+    biases = y.channels if bias else 0
+    exact = weights * y.positions
+    return LayerCost(
+        "conv" if groups == 1 else "depthwise" if groups == x.channels else "grouped",
+        (x,), y, weights, biases, 0, y.channels, exact, exact + biases * y.positions, exact,
+    )  # fmt: skip
+
+
+def batch_norm(x: Map) -> LayerCost:
+    return LayerCost("batch_norm", (x,), Map(*x), other_params=2 * x.channels, macs_torchinfo=2 * x.channels)
+
+
+def activation(x: Map, name: str, params: int) -> LayerCost:
+    return LayerCost(name, (x,), Map(*x), other_params=params, macs_torchinfo=params)
+
+
+def addition(x: Map, other: Map) -> LayerCost:
+    return LayerCost("add", (x, other), Map(*x), macs_nessi_tflite=x.size)
+
+
+def pooling(x: Map, y: Map, kernel: tuple[int, int]) -> LayerCost:
+    return LayerCost("pool", (x,), y, macs_nessi_tflite=kernel[0] * kernel[1] * y.size)
+
+
+def mean(x: Map, y: Map) -> LayerCost:
+    return LayerCost("mean", (x,), y, macs_nessi_tflite=x.size)
+
+
+def residual_norm(x: Map) -> LayerCost:
+    """ResNorm in TFLite: a mean, a mean of squared differences, an addition."""
+    return LayerCost("resnorm", (x,), Map(*x), macs_nessi_tflite=3 * x.size)
+
+
+def weighted_sum(x: Map, score: Map, y: Map) -> LayerCost:
+    """Attention over time: invisible to both official tools, counted in `exact`."""
+    return LayerCost("weighted_sum", (x, score), y, macs_exact=x.size)

@@ -1,0 +1,87 @@
+"""Re-parameterization: a state-dict map from the train form onto a freshly built deploy form.
+
+Nothing is converted in place. Every map is exact in real arithmetic (paper 001, Section III-C, eq. 3-7).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system.models.layers import Branches, ConvNormAct, NormConv
+from system.models.network import Network, Shape, build
+from system.spec import ModelSpec
+
+State = dict[str, Tensor]
+
+
+def fold(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm after a convolution: (C', C/g, kF, kT), (C',) -> the same shapes (eq. 3 and 4)."""
+    scale, shift = scale_and_shift(norm)
+    bias = torch.zeros_like(shift) if bias is None else bias
+    return weight * scale[:, None, None, None], bias * scale + shift
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation mode is x * scale + shift, per channel."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def fold_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm before an ungrouped convolution without padding."""
+    scale, shift = scale_and_shift(norm)
+    assert conv.bias is not None
+    bias = conv.bias + torch.einsum("oikl,i->o", conv.weight, shift)
+    return conv.weight * scale[None, :, None, None], bias
+
+
+def merge_branches(branches: Branches) -> tuple[Tensor, Tensor]:
+    """Identity + depthwise branches with BatchNorm -> one kernel (C, 1, kF, kT) and bias (C,) (eq. 6 and 7)."""
+    size = [max(conv.kernel_size[axis] for conv in branches.convs) for axis in (0, 1)]  # type: ignore[index,union-attr]
+    weight: Tensor | float = 0.0
+    bias: Tensor | float = 0.0
+    for conv, norm in zip(branches.convs, branches.norms, strict=True):
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        w, b = fold(conv.weight, conv.bias, norm)
+        pad_f, pad_t = ((size[axis] - conv.kernel_size[axis]) // 2 for axis in (0, 1))
+        weight = weight + F.pad(w, (pad_t, pad_t, pad_f, pad_f))
+        bias = bias + b
+    assert isinstance(weight, Tensor)
+    assert isinstance(bias, Tensor)
+    identity = torch.zeros_like(weight)
+    identity[:, :, size[0] // 2, size[1] // 2] = 1.0
+    return weight + identity, bias
+
+
+def deploy_state(network: Network) -> State:
+    """The deploy form's state dict of a train-form network."""
+    state: State = {}
+    done: set[str] = set()
+    for name, module in network.named_modules():
+        folded: tuple[Tensor, Tensor] | None = None
+        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
+            folded = fold(module.conv.weight, module.conv.bias, module.norm)
+        elif isinstance(module, NormConv) and isinstance(module.norm, nn.BatchNorm2d):
+            folded = fold_before(module.norm, module.conv)
+        elif isinstance(module, Branches):
+            folded = merge_branches(module)
+        if folded is not None:
+            state[f"{name}.conv.weight"], state[f"{name}.conv.bias"] = folded
+            done |= {f"{name}.{part}." for part in ("conv", "norm", "convs", "norms")}
+    for key, value in network.state_dict().items():
+        if not any(key.startswith(prefix) for prefix in done):
+            state[key] = value
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+def deploy(network: Network, spec: ModelSpec, shape: Shape, classes: int) -> Network:
+    """A deploy-form network that computes what `network` computes in evaluation mode."""
+    dtype = next(network.parameters()).dtype
+    deployed = build(spec, shape, classes, form="deploy").to(dtype)
+    deployed.load_state_dict(deploy_state(network), strict=True)
+    return deployed.eval()
