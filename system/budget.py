@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from system.editions import BUDGET_NAMES
+from system.editions import EDITIONS
 from system.errors import BudgetError
+
+BUDGET_NAMES = {edition.budget_name: edition.limits for edition in EDITIONS.values() if edition.limits}
 
 GRAMMAR = (
     "limits joined by '_': 128k_params, 30M_macs, 128kB or 64KiB (model bytes), 256kB_activations; "

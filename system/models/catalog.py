@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from system.registry import Registry
 from system.spec import ModelSpec, StageSpec
 
 CATALOG: Registry[ModelSpec] = Registry("model")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper or an official README states, and for which input."""
+
+    shape: tuple[int, int, int]  # (channels, mel bands, frames)
+    classes: int
+    counts: dict[str, int]
+
+
+PUBLISHED = {"dcase2024_baseline": Published((1, 256, 65), 10, {"params": 61_148, "macs_torchinfo": 29_419_156})}
 
 # KT, DCASE 2022, last row of Table 1: stem 5x5 with stride 2 over frequency, inverted bottleneck E = 2 with kernel 5,
 # Swish in the middle only, ResNorm, attentive pooling, BatchNorm + strided convolution between stages.

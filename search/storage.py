@@ -1,0 +1,85 @@
+"""The study: where trials are kept, how a killed search is picked up again."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from system.errors import RunError
+
+INTERRUPTED, INFEASIBLE, DUPLICATE, REASON = "interrupted", "infeasible", "duplicate", "reason"
+
+
+def open_study(url: str, name: str, seed: int) -> optuna.Study:
+    """Open or make the study `name`. Raises RunError for a URL that cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    shown = url.split("@")[-1]
+    try:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+        study = optuna.create_study(
+            study_name=name,
+            storage=optuna.storages.RDBStorage(url),
+            load_if_exists=True,
+            direction="minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
+        )
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna each have their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(
+            f"--storage {shown}: the study cannot be opened ({reason}); expected a database URL such as "
+            "sqlite:///runs/study.db"
+        ) from None
+    study.sampler = sampler(seed, len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def sampler(seed: int, trials_so_far: int) -> optuna.samplers.BaseSampler:
+    """TPE whose seed depends on how far the study is: a resumed study does not draw the same trials again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return optuna.samplers.TPESampler(
+            seed=(seed * 1_000_003 + trials_so_far) % 2**32, multivariate=True, group=True, n_startup_trials=5
+        )
+
+
+def reclaim(study: optuna.Study) -> int:
+    """Trials that a dead process left running are marked as interrupted and put in line again; their number.
+
+    Only for a study that no other process works on (the run folder's lock says so).
+    """
+    left = study.get_trials(states=(TrialState.RUNNING,))
+    for trial in left:
+        study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs={})
+    return len(left)
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """COMPLETE, PRUNED, FAILED or INFEASIBLE, as search.json has it; RUNNING and WAITING while they last."""
+    if INFEASIBLE in trial.user_attrs:
+        return "INFEASIBLE"
+    return "FAILED" if trial.state == TrialState.FAIL else trial.state.name
+
+
+def was_trained(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards --trials."""
+    return state_of(trial) in ("COMPLETE", "PRUNED") or (
+        state_of(trial) == "FAILED" and not {INTERRUPTED, DUPLICATE} & set(trial.user_attrs)
+    )
+
+
+def record_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as search.json has it; metrics are of the validation part, null where there are none."""
+    attrs = trial.user_attrs
+    return {
+        "number": trial.number,
+        "state": state_of(trial),
+        **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
+        **({REASON: attrs[REASON]} if REASON in attrs else {}),
+    }

@@ -1,0 +1,191 @@
+"""Is a meta.yaml what its edition asks for? Every fault with its line."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from submission.fault import Fault
+from submission.formats import DRAFT_MARK, Each, Kind, Leaf, Many, PackageFormat, Schema
+from submission.people import PLACEHOLDER
+from system.budget import QUANTITIES, Budget
+from system.editions import Edition
+from system.errors import BudgetError
+
+MAX_BYTES = 1 << 20
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+FITS = {
+    Kind.TEXT: lambda value: isinstance(value, str) and bool(value.strip()),
+    Kind.ABBREVIATION: lambda value: isinstance(value, str) and 1 <= len(value.strip()) <= 10,
+    Kind.EMAIL: lambda value: isinstance(value, str) and EMAIL.fullmatch(value) is not None,
+    Kind.TRUTH: lambda value: isinstance(value, bool),
+    Kind.COUNT: lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    Kind.AMOUNT: lambda value: _number(value) and value >= 0,
+    Kind.PERCENT: lambda value: _number(value) and 0 <= value <= 100,
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed meta.yaml, and the line of each of its values by dotted path."""
+
+    value: dict[str, Any]
+    lines: dict[str, int]
+
+
+@dataclass
+class _Checker:
+    file: str
+    lines: Mapping[str, int]
+    names: Mapping[str, Sequence[str]]
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, path: str, message: str) -> None:
+        at = path
+        while at and at not in self.lines:
+            at = at.rpartition(".")[0]
+        self.faults.append(Fault(self.file, self.lines.get(at, 1), f"{path}: {message}"))
+
+    def check(self, schema: Schema, value: Any, path: str) -> None:
+        if value is None and getattr(schema, "null", False):
+            return
+        if isinstance(schema, Leaf):
+            if not FITS[schema.kind](value):
+                self.fault(path, f"expected {schema.kind.value}, found {_short(value)}")
+        elif isinstance(schema, Many):
+            if not isinstance(value, list) or not value:
+                self.fault(path, f"expected a list of at least one entry, found {_short(value)}")
+            else:
+                for index, item in enumerate(value):
+                    self.check(schema.item, item, f"{path}.{index}")
+        else:
+            inner = dict.fromkeys(self.names[schema.of], schema.item) if isinstance(schema, Each) else schema
+            if not isinstance(value, dict):
+                self.fault(path or "(top level)", f"expected a mapping with {', '.join(inner)}, found {_short(value)}")
+                return
+            prefix = f"{path}." if path else ""
+            for key, item in inner.items():
+                if key in value:
+                    self.check(item, value[key], prefix + key)
+                else:
+                    self.fault(prefix + key, "is missing")
+            if isinstance(schema, Each):
+                for key in value:
+                    if key not in inner:
+                        self.fault(f"{prefix}{key}", f"expected one of {', '.join(inner)}")
+
+
+def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
+    """Parse a meta.yaml. Anchors, aliases and repeated keys are faults: they hide what a reader sees."""
+    if len(content) > MAX_BYTES:
+        return None, [Fault(file, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}")]
+    try:
+        text = content.decode("utf-8-sig")
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1 if event.start_mark else None
+                return None, [Fault(file, line, "expected no YAML alias")]
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[str, int] = {}
+        faults: list[Fault] = []
+        _walk(node, "", lines, file, faults)
+        value = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        return None, [Fault(file, None, f"is not UTF-8: {error}")]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        return None, [Fault(file, line, f"is not valid YAML: {error.problem}")]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return None, [Fault(file, None, f"is not valid YAML: {type(error).__name__} {error}")]
+    if not isinstance(value, dict):
+        return None, [Fault(file, 1, f"expected a mapping of sections, found {_short(value)}")]
+    return Document(value, lines), faults
+
+
+def _walk(node: yaml.Node | None, path: str, lines: dict[str, int], file: str, faults: list[Fault]) -> None:
+    prefix = f"{path}." if path else ""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, child in node.value:
+            name = str(getattr(key, "value", "?"))
+            line = key.start_mark.line + 1
+            if name in seen:
+                faults.append(Fault(file, line, f"{prefix}{name}: was given before, in line {seen[name]}"))
+            seen[name] = line
+            lines[prefix + name] = line
+            _walk(child, prefix + name, lines, file, faults)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[f"{prefix}{index}"] = child.start_mark.line + 1
+            _walk(child, f"{prefix}{index}", lines, file, faults)
+
+
+def check_meta(
+    file: str,
+    document: Document,
+    label: str,
+    layout: PackageFormat,
+    edition: Edition,
+    classes: Sequence[str],
+    devices: Sequence[str],
+    draft: bool,
+) -> list[Fault]:
+    """Faults of a meta.yaml: keys and types, label, authors, limits. A `draft` may keep its placeholders."""
+    checker = _Checker(file, document.lines, {"classes": classes, "devices": devices})
+    checker.check(layout.meta, document.value, "")
+    submission = _mapping(document.value.get("submission"))
+    if submission.get("label") != label:
+        checker.fault("submission.label", f"expected {label!r} as in the path, found {_short(submission.get('label'))}")
+    authors = submission.get("authors")
+    if isinstance(authors, list) and authors:
+        count = sum(_mapping(author).get("corresponding") is True for author in authors)
+        if count != 1:
+            checker.fault("submission.authors", f"expected exactly one with corresponding: true, found {count}")
+        if not draft:
+            for index, author in enumerate(authors):
+                if _mapping(author).get("email") == PLACEHOLDER.corresponding().email:
+                    checker.fault(f"submission.authors.{index}", "is the placeholder of a draft")
+    if not draft and str(submission.get("name", "")).startswith(DRAFT_MARK):
+        checker.fault("submission.name", f"begins with {DRAFT_MARK}: a draft is not to be handed in")
+    _check_limits(checker, document.value, layout, edition)
+    return checker.faults
+
+
+def _check_limits(checker: _Checker, meta: Mapping[str, Any], layout: PackageFormat, edition: Edition) -> None:
+    """The edition's limits, or for an own data set the budget told in the file, against the complexity told."""
+    text = edition.limits if edition.classes is not None else _mapping(meta.get("task")).get("budget")
+    if not isinstance(text, str):
+        return
+    try:
+        budget = Budget.parse(text)
+    except BudgetError as error:
+        checker.fault("task.budget", str(error))
+        return
+    told = _mapping(_mapping(meta.get("system")).get("complexity"))
+    for quantity, limit in budget.limits().items():
+        source, unit = QUANTITIES[quantity]
+        for key in (key for key, name in layout.complexity.items() if name == source):
+            value: Any = told.get(key)
+            if FITS[Kind.COUNT](value) and value > limit:
+                message = f"{value:,} {unit} of {limit:,} allowed ({value - limit:,} too many)"
+                checker.fault(f"system.complexity.{key}", message)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."

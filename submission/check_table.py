@@ -1,0 +1,159 @@
+"""Is an output.csv what its edition asks for? Every fault with its line, in linear time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from submission.fault import Fault
+from submission.formats import PackageFormat
+
+SUM_TOLERANCE = 1e-4  # files may round: ten columns of five decimals are off by 5e-5 at most
+LISTED = 20  # missing names told one by one
+
+
+def check_table(
+    file: str,
+    content: bytes,
+    layout: PackageFormat,
+    classes: Sequence[str],
+    expected: Collection[str] | None,
+    name_pattern: str | None,
+) -> list[Fault]:
+    """Faults of an output.csv. `expected`: the base names it must list, each once; None: any.
+
+    `name_pattern`: regular expression of a base name; None: any.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return [Fault(file, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}")]
+    columns = (*layout.key_columns, layout.label_column, *classes)
+    faults: list[Fault] = []
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    for line, row in _split(file, text, layout.delimiter, columns, faults):
+        lines.append(line)
+        rows.append(row)
+    if not rows:
+        return faults or [Fault(file, None, "expected at least one row below the header, found none")]
+    keys = len(layout.key_columns)
+    faults += _check_names(file, lines, [row[:keys] for row in rows], expected, name_pattern)
+    faults += _check_values(file, lines, [row[keys] for row in rows], [row[keys + 1 :] for row in rows], classes)
+    return faults
+
+
+def _split(
+    file: str, text: str, delimiter: str, columns: Sequence[str], faults: list[Fault]
+) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of every row with as many fields as the header; nothing if the header is wrong."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    width = len(columns)
+    try:
+        header = next(reader, [])
+        if tuple(header) != tuple(columns):
+            faults.append(Fault(file, 1, _explain_header(header, columns)))
+            return
+        for row in reader:
+            if len(row) == width:
+                yield reader.line_num, row
+            else:
+                found = "an empty line" if not row else f"{len(row)}"
+                faults.append(Fault(file, reader.line_num, f"expected {width} fields, found {found}"))
+    except csv.Error as error:
+        faults.append(Fault(file, reader.line_num, f"cannot be read as a table: {error}"))
+
+
+def _explain_header(header: Sequence[str], columns: Sequence[str]) -> str:
+    missing = [name for name in columns if name not in header]
+    strange = [ascii(name)[1:-1][:40] for name in header if name not in columns]
+    if len(header) == 1:
+        strange = []
+    parts = [f"missing {', '.join(missing)}"] if missing else []
+    parts += [f"not asked for {', '.join(strange[:LISTED])}"] if strange else []
+    if len(set(header)) != len(header):
+        parts.append("a column occurs twice")
+    reason = "; ".join(parts) or f"found the order {', '.join(header)}"
+    return f"expected the columns {', '.join(columns)}, separated by tabs: {reason}"
+
+
+def _check_names(
+    file: str,
+    lines: Sequence[int],
+    keys: Sequence[Sequence[str]],
+    expected: Collection[str] | None,
+    name_pattern: str | None,
+) -> list[Fault]:
+    faults = []
+    seen: dict[tuple[str, ...], int] = {}
+    fits = re.compile(name_pattern).fullmatch if name_pattern else None
+    for line, key in zip(lines, keys, strict=True):
+        name = key[0].rsplit("/", 1)[-1] if expected is not None or fits else key[0]  # the folder does not matter
+        unique = (name, *key[1:])
+        first = seen.setdefault(unique, line)
+        if first != line:
+            faults.append(Fault(file, line, f"{' '.join(unique)!a} was given before, in line {first}"))
+        if not name:
+            faults.append(Fault(file, line, "expected a file name, found nothing"))
+        elif expected is not None and name not in expected:
+            faults.append(Fault(file, line, f"{name!a} is not in the evaluation list"))
+        elif fits is not None and not fits(name):
+            faults.append(Fault(file, line, f"expected a file name such as 0.wav, found {name!a}"))
+    if expected is not None:
+        missing = [name for name in expected if (name,) not in seen]
+        if missing:
+            more = f" and {len(missing) - LISTED:,} more" if len(missing) > LISTED else ""
+            message = f"{len(missing):,} of the evaluation list are missing: {', '.join(missing[:LISTED])}{more}"
+            faults.append(Fault(file, None, message))
+    return faults
+
+
+def _check_values(
+    file: str, lines: Sequence[int], labels: Sequence[str], texts: list[list[str]], classes: Sequence[str]
+) -> list[Fault]:
+    values, faults = _numbers(file, lines, texts, classes)
+    with np.errstate(invalid="ignore"):
+        outside = ~((values >= 0) & (values <= 1))
+        sums = values.sum(axis=1)
+        wrong_sum = ~(np.abs(sums - 1) <= SUM_TOLERANCE) & ~outside.any(axis=1)
+    for row, column in zip(*(index.tolist() for index in np.nonzero(outside)), strict=True):
+        if not np.isnan(values[row, column]) or texts[row][column].strip().lower().lstrip("+-") == "nan":
+            message = f"{classes[column]}: expected a probability from 0 to 1, found {texts[row][column]!a}"
+            faults.append(Fault(file, lines[row], message))
+    for row in np.nonzero(wrong_sum)[0].tolist():
+        faults.append(Fault(file, lines[row], f"expected probabilities that sum to 1, found {sums[row]:.6g}"))
+    index_of = {name: index for index, name in enumerate(classes)}
+    chosen = np.array([index_of.get(label, -1) for label in labels])
+    for row in np.nonzero(chosen < 0)[0].tolist():
+        faults.append(Fault(file, lines[row], f"expected one of {', '.join(classes)}, found {labels[row]!a}"))
+    comparable = (chosen >= 0) & ~outside.any(axis=1)
+    behind = comparable & (values[np.arange(len(values)), chosen] < values.max(axis=1))
+    for row in np.nonzero(behind)[0].tolist():
+        best = classes[int(values[row].argmax())]
+        faults.append(Fault(file, lines[row], f"the label is {labels[row]}, but {best} is more probable"))
+    return faults
+
+
+def _numbers(
+    file: str, lines: Sequence[int], texts: list[list[str]], classes: Sequence[str]
+) -> tuple[np.ndarray, list[Fault]]:
+    """(rows, classes) float64, NaN where a field is no number, and the faults of those."""
+    try:
+        return np.array(texts, dtype=np.float64).reshape(len(texts), len(classes)), []
+    except ValueError:
+        pass
+    faults = []
+    values = np.full((len(texts), len(classes)), np.nan)
+    for row, fields in enumerate(texts):
+        for column, text in enumerate(fields):
+            try:
+                values[row, column] = float(text)
+            except ValueError:
+                faults.append(
+                    Fault(file, lines[row], f"{classes[column]}: expected a number, found {ascii(text)[:60]}")
+                )
+    return values, faults

@@ -1,0 +1,18 @@
+"""What is wrong with a package, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a package."""
+
+    file: str  # path inside the package; "" for the package itself
+    line: int | None  # counted from 1; None where it concerns the whole file
+    message: str
+
+    def __str__(self) -> str:
+        where = self.file or "package"
+        return f"{where}: {self.message}" if self.line is None else f"{where}, line {self.line}: {self.message}"

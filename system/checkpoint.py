@@ -1,0 +1,78 @@
+"""Our checkpoints: one safetensors file with the experiment, the classes and the front end's statistics in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from system import __version__
+from system.config import parse
+from system.errors import RunError
+from system.files import whole_file
+from system.models.network import Network, build
+from system.spec import ExperimentSpec
+
+MEAN, STD = "features.mean", "features.std"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network in its train form, with all that is needed to use it."""
+
+    spec: ExperimentSpec
+    classes: tuple[str, ...]
+    mean: np.ndarray  # (mel bands,) of log-mel over the training part
+    std: np.ndarray  # (mel bands,)
+    state: dict[str, Tensor]
+
+    def network(self) -> Network:
+        """The train-form network with these weights, in evaluation mode."""
+        network = build(self.spec.model, self.spec.input_shape(), len(self.classes))
+        network.load_state_dict(self.state, strict=True)
+        return network.eval()
+
+    def standardize(self, features: np.ndarray) -> np.ndarray:
+        """(n, mel bands, frames) log-mel -> (n, 1, mel bands, frames) network input, float32."""
+        return ((features - self.mean[:, None]) / self.std[:, None])[:, None].astype(np.float32)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    import torch
+
+    tensors = {f"network.{key}": value.detach().cpu().contiguous() for key, value in checkpoint.state.items()}
+    tensors[MEAN] = torch.from_numpy(np.ascontiguousarray(checkpoint.mean, dtype=np.float32))
+    tensors[STD] = torch.from_numpy(np.ascontiguousarray(checkpoint.std, dtype=np.float32))
+    metadata = {
+        "tinyscene": __version__,
+        "experiment": json.dumps(checkpoint.spec.plain()),
+        "classes": json.dumps(checkpoint.classes),
+    }
+    with whole_file(path) as part:
+        save_file(tensors, part, metadata)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises RunError for a file that is missing, damaged or not ours."""
+    if not path.is_file():
+        raise RunError(f"{path} does not exist: this run has no trained model; search/run.py or system/run.py train makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is not a readable safetensors file: {error}") from None
+    if not {"experiment", "classes"} <= set(metadata) or not {MEAN, STD} <= set(tensors):
+        raise RunError(f"{path} is a safetensors file, but not a TinyScene checkpoint (no experiment in its header)")
+    return Checkpoint(
+        spec=parse(ExperimentSpec, json.loads(metadata["experiment"]), str(path)),
+        classes=tuple(json.loads(metadata["classes"])),
+        mean=tensors.pop(MEAN).numpy(),
+        std=tensors.pop(STD).numpy(),
+        state={key.removeprefix("network."): value for key, value in tensors.items()},
+    )

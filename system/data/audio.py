@@ -1,0 +1,201 @@
+"""Recordings become segments: decoded, mixed to mono, resampled once, cut, and kept as a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from system.data.cache import build_once, cache_folder, digest, growing_array
+from system.data.folds import Clip
+from system.data.riff import announced_and_found
+from system.errors import DataError
+from system.progress import progress
+
+CODE_VERSION = 1
+"""Raised whenever this module makes other samples from the same files."""
+
+READERS = 2
+CLIPS_IN_FLIGHT = 64  # bounds the memory of a large set
+
+
+@dataclass(frozen=True)
+class AudioCache:
+    """Every segment of a set of recordings, in the order of their file names."""
+
+    samples: np.ndarray  # (n, samples) float32 memory map
+    filename: tuple[str, ...]  # of each recording that was kept
+    clip: np.ndarray  # (n,) int64, index into `filename`
+    segment: np.ndarray  # (n,) int64, index of the segment within its recording
+    checksum: str  # of the bytes of all recordings, whatever machine and folder they are on
+    skipped: tuple[str, ...]  # damaged recordings left out
+    key: str
+
+
+class Damaged(DataError):
+    """One recording cannot be used."""
+
+
+def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
+    """Decode one recording to (samples,) float32 at `sample_rate`, with the checksum of its bytes.
+
+    Raises DataError for a missing file and Damaged for one that cannot be read whole.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist, but is listed") from None
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read: {error.strerror}") from None
+    return _decode(path, content, sample_rate), hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _decode(path: Path, content: bytes, sample_rate: int) -> np.ndarray:
+    if not content:
+        raise Damaged(f"{path}: expected a recording, found an empty file")
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            expected, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        reason = str(error).strip().rstrip(".").split(": ")[-1]
+        raise Damaged(f"{path}: expected an audio file, found one that cannot be decoded ({reason})") from None
+    # libsndfile silently shortens a wav file to the bytes that are there, so its header is read here as well.
+    header = announced_and_found(content)
+    if header is not None and header[0] > header[1]:
+        raise Damaged(f"{path} is truncated: expected {header[0]} bytes of samples, found {header[1]}")
+    if len(samples) < expected:
+        raise Damaged(f"{path} is truncated: expected {expected} samples, found {len(samples)}")
+    if len(samples) == 0:
+        raise Damaged(f"{path}: expected a recording, found zero samples")
+    if not np.isfinite(samples).all():
+        where = int(np.argmin(np.isfinite(samples).all(axis=1)))
+        raise Damaged(f"{path}: expected finite samples, found {samples[where].max()} at sample {where}")
+    mono = samples.mean(axis=1, dtype=np.float32)
+    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ")
+
+
+def cut(samples: np.ndarray, length: int, silence_rms: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut (samples,) into ((n, length) float32, (n,) index of each segment).
+
+    A shorter clip is zero padded; so is a remainder of at least half a segment, a shorter one is dropped.
+    Of clips longer than a segment, silent segments are dropped (they are padding of the data set), but
+    for the loudest: every clip keeps one.
+    """
+    count = max(1, (len(samples) + length // 2) // length)
+    segments = np.zeros((count, length), np.float32)
+    kept = samples[: count * length]
+    segments.reshape(-1)[: len(kept)] = kept
+    index = np.arange(count)
+    if len(samples) > length:
+        rms = np.sqrt(np.mean(np.square(segments, dtype=np.float64), axis=1))
+        loud = rms >= min(silence_rms, rms.max())
+        segments, index = segments[loud], index[loud]
+    return segments, index
+
+
+def cached_audio(
+    clips: Sequence[Clip], sample_rate: int, segment_seconds: float, silence_rms: float, skip_bad: bool
+) -> AudioCache:
+    """The segments of `clips`, from the cache if nothing that matters has changed.
+
+    Raises DataError naming the first damaged recording, unless `skip_bad`.
+    """
+    ordered = sorted(clips, key=lambda clip: clip.filename)
+    length = round(segment_seconds * sample_rate)
+    files = []
+    with progress("checking files", len(ordered), unit="files") as step:
+        for clip in ordered:
+            files.append((clip.filename, os.path.abspath(clip.path), *_size_and_time(clip)))
+            step(1)
+    key = digest([CODE_VERSION, sample_rate, length, silence_rms, skip_bad, files])
+
+    def build(folder: Path) -> None:
+        _read_all(folder, ordered, sample_rate, length, silence_rms, skip_bad)
+
+    return _open(build_once(cache_folder() / "audio" / key, build), key)
+
+
+def _size_and_time(clip: Clip) -> tuple[int, int]:
+    try:
+        status = clip.path.stat()
+    except OSError as error:
+        raise DataError(f"{clip.path} is listed but cannot be found ({error.strerror})") from None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_all(
+    folder: Path, clips: Sequence[Clip], sample_rate: int, length: int, silence_rms: float, skip_bad: bool
+) -> None:
+    """Write segments.npy (n, length) float32, index.npy (n, 2) and about.json into `folder`."""
+    filename: list[str] = []
+    index: list[tuple[int, int]] = []
+    skipped: list[str] = []
+    content = hashlib.blake2b(digest_size=16)
+
+    def one(clip: Clip) -> tuple[np.ndarray, np.ndarray, str] | Damaged:
+        try:
+            samples, checksum = read_mono(clip.path, sample_rate)
+        except Damaged as damage:
+            return damage
+        return *cut(samples, length, silence_rms), checksum
+
+    with (
+        growing_array(folder / "segments.npy", (length,)) as append,
+        ThreadPoolExecutor(READERS) as pool,
+        progress("reading audio", len(clips), unit="clips") as step,
+    ):
+        for start in range(0, len(clips), CLIPS_IN_FLIGHT):
+            some = clips[start : start + CLIPS_IN_FLIGHT]
+            for clip, result in zip(some, pool.map(one, some), strict=True):
+                step(1)
+                if isinstance(result, Damaged):
+                    if not skip_bad:
+                        raise DataError(f"{result}; --skip-bad leaves damaged recordings out")
+                    skipped.append(clip.filename)
+                    continue
+                segments, numbers, checksum = result
+                content.update(f"{clip.filename}\0{checksum}\n".encode())
+                index.extend((len(filename), int(number)) for number in numbers)
+                filename.append(clip.filename)
+                append(segments)
+    np.save(folder / "index.npy", np.array(index, np.int64).reshape(-1, 2))
+    about = {"filename": filename, "skipped": skipped, "checksum": content.hexdigest()}
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _open(folder: Path, key: str) -> AudioCache:
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    index = np.load(folder / "index.npy")
+    if not len(index):
+        raise DataError(f"no recording is left: all {len(about['skipped'])} are damaged")
+    return AudioCache(
+        samples=np.load(folder / "segments.npy", mmap_mode="r"),
+        filename=tuple(about["filename"]),
+        clip=index[:, 0],
+        segment=index[:, 1],
+        checksum=about["checksum"],
+        skipped=tuple(about["skipped"]),
+        key=key,
+    )
+
+
+def stream_segments(paths: Sequence[Path], sample_rate: int, length: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Read recordings one after the other, uncached: (position in `paths`, (segments, length) float32).
+
+    Silence is kept: every recording gives at least one segment. Raises DataError for a damaged one.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(paths), CLIPS_IN_FLIGHT):
+            read = pool.map(lambda path: read_mono(path, sample_rate)[0], paths[start : start + CLIPS_IN_FLIGHT])
+            for position, samples in enumerate(read, start):
+                yield position, cut(samples, length, 0.0)[0]

@@ -1,0 +1,64 @@
+"""Command line options that several scripts share, and the experiment they describe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from system.config import load_yaml, override, parse
+from system.errors import ConfigError
+from system.spec import ExperimentSpec
+
+
+def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
+    """--config, --set, --seed and, if `data`, --dataset, --data-root and --skip-bad."""
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment; the defaults are the KT report's")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="change one value of the experiment; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default 0)")
+    if data:
+        parser.add_argument("--dataset", metavar="D", help="made (default), tau2022 or csv")
+        parser.add_argument("--data-root", metavar="DIR", help="folder of the data set")
+        parser.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and count them")
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+
+def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> ExperimentSpec:
+    """The experiment of --config with --set and the shorthand options applied, validated as a whole.
+
+    Raises ConfigError listing every fault.
+    """
+    config = load_yaml(args.config) if args.config else {}
+    config.pop("provenance", None)
+    settings = list(args.settings)
+    if args.seed is not None:
+        settings.append(f"seed={args.seed}")
+    config = override(config, settings)
+    given = {
+        "dataset": getattr(args, "dataset", None),
+        "root": getattr(args, "data_root", None),
+        "skip_bad": getattr(args, "skip_bad", False) or None,
+    }
+    extra: dict[str, dict[str, object]] = {"data": {key: value for key, value in given.items() if value is not None}}
+    for section, values in {**extra, **sections}.items():
+        old = config.get(section)
+        if isinstance(old, dict) or old is None:
+            config[section] = {**(old or {}), **values}
+    spec = parse(ExperimentSpec, config, str(args.config or "experiment"))
+    if spec.data.dataset == "csv" and spec.data.root is None:
+        raise ConfigError("data.root: the data set csv needs a folder; give --data-root DIR")
+    return spec
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError if --device cuda is asked for where there is none."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("--device cuda: no CUDA device is visible here; use --device auto or cpu")

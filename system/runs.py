@@ -1,0 +1,106 @@
+"""A run folder: one experiment, its provenance, and the lock of the process that works in it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from system import __version__
+from system.config import load_yaml, parse
+from system.errors import RunError
+from system.files import write_yaml
+from system.spec import ExperimentSpec
+
+PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "brevitas", "onnx", "onnxruntime", "optuna", "numpy")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def provenance(spec: ExperimentSpec, data_checksum: str) -> dict[str, Any]:
+    """What a result depends on besides its specification."""
+    return {
+        "tinyscene": __version__,
+        "git_commit": git_commit(),
+        "seed": spec.seed,
+        "data_checksum": data_checksum,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this clone, with `+changes` if files differ from it; None outside a clone."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """`train.epochs: 30 there, 10 asked for`, for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".strip("."))]
+    return [] if old == new else [f"{path}: {old} there, {new} asked for"]
+
+
+def check_same(path: Path, settings: dict[str, Any]) -> bool:
+    """True if `path` (a run's config.yaml) exists and holds these settings, False if it does not exist.
+
+    Raises RunError naming every difference.
+    """
+    if not path.exists():
+        return False
+    old = load_yaml(path)
+    old.pop("provenance", None)
+    new = {key: value for key, value in settings.items() if key != "provenance"}
+    if different := differences(old, new):
+        raise RunError(
+            f"{path.parent} holds another experiment ({'; '.join(different)}); "
+            "give the settings it has, or another --run folder"
+        )
+    return True
+
+
+def write_settings(path: Path, settings: dict[str, Any], made_with: dict[str, Any]) -> None:
+    """Write a run's config.yaml once; a continued run keeps the provenance of its start."""
+    if not path.exists():
+        write_yaml(path, {**settings, "provenance": made_with})
+
+
+def load_experiment(path: Path) -> ExperimentSpec:
+    """A run's or a user's YAML file as an experiment."""
+    return parse(ExperimentSpec, load_yaml(path), str(path))
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Only one process works in a run folder. The folder must exist."""
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{run} is in use by another process; wait for it or give another --run folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
