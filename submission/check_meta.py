@@ -17,7 +17,8 @@ from system.budget import QUANTITIES, Budget
 from system.editions import Edition
 from system.errors import BudgetError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18  # a real one has about 10 kB
+MAX_DEPTH = 20  # levels of nesting; a format has eight at most
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -92,10 +93,14 @@ def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
         return None, [Fault(file, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}")]
     try:
         text = content.decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
+            # Before anything is built: aliases multiply, and deep nesting takes PyYAML quadratic time.
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else None
-                return None, [Fault(file, line, "expected no YAML alias")]
+                expected = "no YAML alias" if depth <= MAX_DEPTH else f"at most {MAX_DEPTH} levels"
+                return None, [Fault(file, line, f"expected {expected}")]
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[str, int] = {}
         faults: list[Fault] = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -15,4 +18,5 @@ class Fault:
 
     def __str__(self) -> str:
         where = self.file or "package"
-        return f"{where}: {self.message}" if self.line is None else f"{where}, line {self.line}: {self.message}"
+        text = f"{where}: {self.message}" if self.line is None else f"{where}, line {self.line}: {self.message}"
+        return _CONTROL.sub("?", text)  # a foreign package must not control the terminal

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from system.errors import RunError, guarded
 
 RANKINGS = {"log_loss": False, "accuracy": True}  # score -> whether higher is better
+WIDTH = 160  # columns of the table where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,16 @@ def ranked(entries: Sequence[Entry], by: str = "log_loss") -> list[Entry]:
 
 def show(entries: Sequence[Entry]) -> None:
     """Print the table on the terminal."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right")
     for name in ("run", "model"):
         table.add_column(name, overflow="fold")
     for name in ("accuracy %", "log loss", "n", "params", "MACs", "bytes"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for place, entry in enumerate(entries, 1):
         interval = entry.scores.get("interval", {})
         table.add_row(
@@ -83,7 +85,9 @@ def show(entries: Sequence[Entry]) -> None:
             ),
         )
     console = Console()
-    console.print(table, width=None if console.is_terminal else 140)
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(table)
     if len({(entry.scores.get("n"), tuple(sorted(entry.scores.get("class_wise", {})))) for entry in entries}) > 1:
         print("note: these runs were not tested on the same segments; their ranks do not compare", file=sys.stderr)
 
@@ -95,10 +99,13 @@ def with_interval(value: float, interval: Sequence[float] | None, factor: float,
 
 
 def main(argv: Sequence[str]) -> int:
+    from submission.options import add_common_options
+
     parser = argparse.ArgumentParser(prog="submission/leaderboard.py", description="Rank runs by their test scores.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="R", help="run folders")
     parser.add_argument("--by", choices=tuple(RANKINGS), default="log_loss", help="what ranks (default log_loss)")
     parser.add_argument("--backend", help="only this R/quant/BACKEND; default: the best INT8 model, else float")
+    add_common_options(parser)
     args = parser.parse_args(argv)
     show(ranked([load_entry(run, args.backend) for run in args.runs], args.by))
     return 0

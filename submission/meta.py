@@ -7,8 +7,8 @@ from typing import Any
 
 from submission.formats import DRAFT_MARK, Each, Leaf, Many, PackageFormat, Schema
 from submission.people import People
+from submission.run_parts import RunParts
 from system.errors import RunError
-from system.spec import ExperimentSpec
 
 NOT_MEASURED = {"accuracy": None, "logloss": None}
 
@@ -17,10 +17,7 @@ def meta_content(
     layout: PackageFormat,
     label: str,
     people: People,
-    spec: ExperimentSpec,
-    backend: str,
-    scores: Mapping[str, Any],
-    complexity: Mapping[str, Any],
+    run: RunParts,
     classes: Sequence[str],
     devices: Sequence[str],
     draft: bool,
@@ -29,6 +26,7 @@ def meta_content(
 
     Raises RunError naming every value the edition asks for and nothing provides.
     """
+    spec, scores = run.spec, run.scores
     name = people.name if not draft or people.name.startswith(DRAFT_MARK) else f"{DRAFT_MARK} {people.name}"
     plain = people.plain()
     available = {
@@ -45,8 +43,8 @@ def meta_content(
             "budget": spec.budget,
         },
         "system": {
-            "description": describe(spec, backend, people),
-            "complexity": {key: complexity.get(source) for key, source in layout.complexity.items()},
+            "description": describe(run, people),
+            "complexity": {key: run.complexity.get(source) for key, source in layout.complexity.items()},
             "external_datasets": plain["external_datasets"],
             "source_code": people.source_code,
         },
@@ -85,18 +83,18 @@ def _fill(schema: Schema, value: Any, path: str, names: Mapping[str, Sequence[st
     return {key: _fill(item, value.get(key), prefix + key, names, missing) for key, item in inner.items()}
 
 
-def describe(spec: ExperimentSpec, backend: str, people: People) -> dict[str, Any]:
-    """`system.description`, told by the experiment alone."""
+def describe(run: RunParts, people: People) -> dict[str, Any]:
+    """`system.description`, told by the run alone."""
+    spec = run.spec
     features, augment, model = spec.features, spec.augment, spec.model
     augmentations = []
     if augment.time_masks * augment.time_mask_frames or augment.frequency_masks * augment.frequency_mask_bands:
         augmentations.append("SpecAugment")
     if spec.data.device_irs:
         augmentations.append("device impulse responses")
-    trained = spec.quant.epochs > 0 and backend != "onnxruntime"
-    versions = (spec.provenance or {}).get("versions")
+    versions = (spec.provenance or {}).get("packages")
     used = versions if isinstance(versions, dict) else {}
-    frameworks = [f"{name} {used[name]}" if name in used else name for name in ("torch", backend, "onnxruntime")]
+    frameworks = [f"{name} {used[name]}" if used.get(name) else name for name in ("torch", run.backend, "onnxruntime")]
     external = people.external_datasets
     return {
         "input_sampling_rate": f"{features.sample_rate / 1000:g}kHz",
@@ -111,9 +109,9 @@ def describe(spec: ExperimentSpec, backend: str, people: People) -> dict[str, An
         "decision_making": None,
         "external_data_usage": ", ".join(row.name for row in external) if external else None,
         "complexity_management": "re-parameterization, BatchNorm folding, INT8 "
-        + ("quantization-aware training" if trained else "post-training quantization"),
+        + ("quantization-aware training" if run.tuned else "post-training quantization"),
         "pipeline": "log-mel, training, re-parameterization, "
-        + ("calibration, quantization-aware training, " if trained else "calibration, ")
+        + ("calibration, quantization-aware training, " if run.tuned else "calibration, ")
         + "integer inference",
         "framework": ", ".join(dict.fromkeys(frameworks)),
     }

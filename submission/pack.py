@@ -25,6 +25,8 @@ def named_run(text: str) -> tuple[str, Path]:
 
 
 def parser() -> argparse.ArgumentParser:
+    from submission.options import add_common_options
+
     options = argparse.ArgumentParser(prog="submission/pack.py", description="Write and validate a submission package.")
     options.add_argument("--edition", required=True, metavar="E", help="2022, or own for any data set")
     options.add_argument(
@@ -37,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--label-map", type=Path, metavar="FILE.yaml", help="class of the run: class of the edition")
     options.add_argument("--draft", action="store_true", help="fill in missing people and rows, and mark the package")
     options.add_argument("--out", type=Path, metavar="DIR", help="default R/submission")
+    add_common_options(options)
     return options
 
 

@@ -77,9 +77,7 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
     out = request.out or run.folder / "submission"
     _keep_finished(out / f"{label}.zip", request.draft)
     devices = rules.devices or tuple(mapped.scores["device_wise"])
-    meta = meta_content(
-        layout, label, people, run.spec, run.backend, mapped.scores, run.complexity, classes, devices, request.draft
-    )
+    meta = meta_content(layout, label, people, mapped, classes, devices, request.draft)
     if request.eval_root is not None:
         names, paths = _evaluation_list(request.eval_root, rules)
         keys: list[tuple[str, ...]] = [(name,) for name in names]
@@ -199,7 +197,9 @@ def _yaml(value: object) -> bytes:
 @contextmanager
 def _together(out: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success move its files into `out`, the zip last, else leave no trace."""
-    near = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    near = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not near.is_dir():
+        raise ConfigError(f"{out}: expected a folder, or a place to make one, but {near} is a file")
     part = Path(tempfile.mkdtemp(prefix=".package.", suffix=".part", dir=near))
     try:
         yield part

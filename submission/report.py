@@ -13,6 +13,7 @@ VIEWS = {  # key of complexity.json -> who counts so
     "macs_torchinfo": "torchinfo (DCASE 2022-2025): biases counted at every position, functional operations not at all",
     "macs_nessi_tflite": "NeSsi on a TFLite file: pooling, means and additions counted, biases not",
 }
+WHOLE = ("total_bytes", "peak_activation_bytes")  # every other key in _bytes is a part of total_bytes
 
 
 def complexity_report(edition: Edition, run: RunParts) -> dict[str, Any]:
@@ -20,10 +21,9 @@ def complexity_report(edition: Edition, run: RunParts) -> dict[str, Any]:
     complexity = run.complexity
     budget = budget_of(edition, run)
     limits = budget.limits() if budget else {}
-    by_type = complexity.get("bytes_by_type") or {
-        "weights": complexity["weight_bytes"],
-        "biases, scales and zero points": complexity["total_bytes"] - complexity["weight_bytes"],
-    }
+    by_type = {key: value for key, value in complexity.items() if key.endswith("_bytes") and key not in WHOLE}
+    if rest := complexity["total_bytes"] - sum(by_type.values()):
+        by_type["other_bytes"] = by_type.get("other_bytes", 0) + rest
     return {
         **complexity,
         "edition": edition.key,
@@ -82,7 +82,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         "| type | bytes |",
         "|---|---:|",
-        *(f"| {name} | {count:,} |" for name, count in report["bytes_by_type"].items()),
+        *(
+            f"| {name.removesuffix('_bytes').replace('_', ' ')} | {count:,} |"
+            for name, count in report["bytes_by_type"].items()
+        ),
         "",
         "## Layers",
         "",

@@ -42,6 +42,7 @@ class RunParts:
     complexity: Mapping[str, Any]
     scores: Mapping[str, Any]
     predictions: Predictions
+    tuned: bool  # the exported weights come from quantization-aware training, not from calibration alone
 
     @property
     def onnx(self) -> Path:
@@ -66,20 +67,29 @@ def load_run(folder: Path, backend: str) -> RunParts:
         raise RunError(f"{quant} has no {', '.join(missing)}; {command} writes them")
     complexity = read_json(quant / "complexity.json", command)
     scores = read_json(quant / "scores.json", command)
+    parity = read_json(quant / "parity.json", command)
     _check_numbers(quant / "complexity.json", complexity, COMPLEXITY_KEYS, command)
     _check_numbers(quant / "scores.json", scores, ("accuracy", "log_loss", "n"), command)
     for key in ("class_wise", "device_wise"):
         _check_numbers(quant / "scores.json", scores, (key,), command, kind=dict)
         for name, row in scores[key].items():
             _check_numbers(quant / "scores.json", row, ("accuracy", "log_loss"), command, f"{key}.{name}.")
+    spec = parse(ExperimentSpec, load_yaml(config), str(config))
     return RunParts(
         folder=folder,
         backend=backend,
-        spec=parse(ExperimentSpec, load_yaml(config), str(config)),
+        spec=spec,
         complexity=complexity,
         scores=scores,
         predictions=Predictions.read_csv(quant / "predictions.csv"),
+        tuned=_exported(parity, "trained" if spec.quant.epochs else "calibrated") == "trained",
     )
+
+
+def _exported(parity: Any, otherwise: str) -> str:
+    """Which weights were exported, `trained` or `calibrated`, as the quantizer recorded it."""
+    recorded = parity.get("validation") if isinstance(parity, dict) else None
+    return str(recorded.get("exported", otherwise)) if isinstance(recorded, dict) else otherwise
 
 
 def _check_numbers(

@@ -139,11 +139,14 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
+    from submission.options import add_common_options
+
     parser = argparse.ArgumentParser(prog="submission/validate.py", description="Check a submission package.")
     parser.add_argument("file", type=Path, metavar="FILE.zip", help="the package")
     parser.add_argument("--edition", required=True, metavar="E", help="2022 or own")
     parser.add_argument("--eval-root", type=Path, metavar="DIR", help="evaluation set, for its list of rows")
     parser.add_argument("--draft", action="store_true", help="accept what marks a draft, and any rows")
+    add_common_options(parser)
     args = parser.parse_args(argv)
     faults = validate(args.file, args.edition, args.eval_root, args.draft)
     for fault in faults:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-SCALE_BYTES, BIAS_BYTES, ACTIVATION_QUANTIZER_BYTES = 4, 4, 5  # float32; int32; float32 scale and uint8 zero point
+SCALE_BYTES, BIAS_BYTES, QUANTIZER_BYTES = 4, 4, 5  # float32; int32; float32 scale and uint8 zero point
 
 
 class Map(NamedTuple):
@@ -42,6 +42,7 @@ class LayerCost(NamedTuple):
     biases: int = 0
     other_params: int = 0  # of norms and activations
     channels_scaled: int = 0  # output channels with a weight scale of their own
+    quantizers: int = 0  # of activations, each with a scale and a zero point
     macs_exact: int = 0
     macs_torchinfo: int = 0
     macs_nessi_tflite: int = 0
@@ -65,20 +66,21 @@ class Complexity(NamedTuple):
     @classmethod
     def of(cls, layers: Sequence[LayerCost], weight_bits: int = 8) -> Complexity:
         weights = biases = other = scales = exact = torchinfo = nessi = 0
+        quantizers = 1  # of the input
         for layer in layers:
             weights += layer.weights
             biases += layer.biases
             other += layer.other_params
             scales += layer.channels_scaled
+            quantizers += layer.quantizers
             exact += layer.macs_exact
             torchinfo += layer.macs_torchinfo
             nessi += layer.macs_nessi_tflite
         weight_bytes = (weights * weight_bits + 7) // 8
         # a bias is stored as int32 with a scale per channel beside the weight's own
-        side = biases * (BIAS_BYTES + SCALE_BYTES) + scales * SCALE_BYTES + other * SCALE_BYTES
-        quantizers = ACTIVATION_QUANTIZER_BYTES * (len(layers) + 1)
+        side = biases * (BIAS_BYTES + SCALE_BYTES) + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
         return cls(
-            tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side + quantizers
+            tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side
         )
 
     @property
@@ -132,7 +134,7 @@ def convolution(x: Map, y: Map, kernel: tuple[int, int], groups: int, bias: bool
     exact = weights * y.positions
     return LayerCost(
         "conv" if groups == 1 else "depthwise" if groups == x.channels else "grouped",
-        (x,), y, weights, biases, 0, y.channels, exact, exact + biases * y.positions, exact,
+        (x,), y, weights, biases, 0, y.channels, 1, exact, exact + biases * y.positions, exact,
     )  # fmt: skip
 
 
@@ -141,26 +143,32 @@ def batch_norm(x: Map) -> LayerCost:
 
 
 def activation(x: Map, name: str, params: int) -> LayerCost:
-    return LayerCost(name, (x,), Map(*x), other_params=params, macs_torchinfo=params)
+    """ReLU shares the quantizer of the layer before it; SiLU adds two, any other function one."""
+    added = {"relu": 0, "silu": 2}.get(name, 1)
+    return LayerCost(name, (x,), Map(*x), other_params=params, quantizers=added, macs_torchinfo=params)
 
 
 def addition(x: Map, other: Map) -> LayerCost:
-    return LayerCost("add", (x, other), Map(*x), macs_nessi_tflite=x.size)
+    return LayerCost("add", (x, other), Map(*x), quantizers=1, macs_nessi_tflite=x.size)
 
 
 def pooling(x: Map, y: Map, kernel: tuple[int, int]) -> LayerCost:
-    return LayerCost("pool", (x,), y, macs_nessi_tflite=kernel[0] * kernel[1] * y.size)
+    return LayerCost("pool", (x,), y, quantizers=1, macs_nessi_tflite=kernel[0] * kernel[1] * y.size)
 
 
 def mean(x: Map, y: Map) -> LayerCost:
-    return LayerCost("mean", (x,), y, macs_nessi_tflite=x.size)
+    return LayerCost("mean", (x,), y, quantizers=1, macs_nessi_tflite=x.size)
 
 
 def residual_norm(x: Map) -> LayerCost:
-    """ResNorm in TFLite: a mean, a mean of squared differences, an addition."""
-    return LayerCost("resnorm", (x,), Map(*x), macs_nessi_tflite=3 * x.size)
+    """ResNorm in TFLite: a mean, a mean of squared differences, epsilon added per band, an addition."""
+    return LayerCost("resnorm", (x,), Map(*x), quantizers=1, macs_nessi_tflite=3 * x.size + x.freq)
+
+
+def reshape(x: Map, y: Map) -> LayerCost:
+    return LayerCost("reshape", (x,), y, quantizers=1)
 
 
 def weighted_sum(x: Map, score: Map, y: Map) -> LayerCost:
     """Attention over time: invisible to both official tools, counted in `exact`."""
-    return LayerCost("weighted_sum", (x, score), y, macs_exact=x.size)
+    return LayerCost("weighted_sum", (x, score), y, quantizers=1, macs_exact=x.size)

@@ -13,7 +13,8 @@ class LogMel(nn.Module):
     """Waveform to log-mel spectrogram: ln(mel power + log_floor).
 
     Power spectra of centred, reflect-padded frames under a periodic Hann window; triangular filters on
-    Slaney's mel scale, each of unit area: librosa's defaults, so that published settings carry over.
+    Slaney's mel scale, each of unit area: what librosa.feature.melspectrogram gives with pad_mode="reflect",
+    so that published settings carry over.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 FIRST_LINE_SECONDS = 2.0
 NEXT_LINE_SECONDS = 10.0
+REDRAW_SECONDS = 0.05
 
 
 class Step(Protocol):
@@ -64,12 +65,22 @@ def _bar(what: str, total: int | None, unit: str, console: Console) -> Iterator[
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, unit=unit, note="")
 
+        lock = threading.Lock()
+        waiting, shown_at = 0, 0.0
+
         def step(n: int = 1, note: str = "") -> None:
-            bar.update(task, advance=n)
+            # Drawing costs more than many an item, so quick ones are shown together.
+            nonlocal waiting, shown_at
+            with lock:
+                waiting += n
+                if time.monotonic() - shown_at > REDRAW_SECONDS:
+                    bar.update(task, advance=waiting)
+                    waiting, shown_at = 0, time.monotonic()
             if note:
                 bar.update(task, note=note)
 
         yield step
+        bar.update(task, advance=waiting)
 
 
 @contextmanager

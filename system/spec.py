@@ -137,10 +137,12 @@ class ModelSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """The recipe: AdamW, linear warm-up to `learning_rate`, then a cosine to zero."""
+    """The recipe: linear warm-up to `learning_rate`, then a cosine to zero."""
 
     epochs: Positive = 30
     batch_size: Positive = 32
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; AdamW's first beta
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     warmup_epochs: Annotated[float, Field(ge=0)] | None = None  # None: min(5, epochs / 6)
@@ -158,6 +160,18 @@ class QuantSpec(Spec):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     calibration_segments: Positive = 512
     opset: Annotated[int, Field(ge=13, le=20)] = 17
+
+    def recipe(self) -> TrainSpec:
+        """The training recipe of QAT: no warm-up, no weight decay."""
+        return TrainSpec(
+            epochs=max(1, self.epochs),
+            batch_size=self.batch_size,
+            optimizer="sgd",
+            momentum=self.momentum,
+            learning_rate=self.learning_rate,
+            weight_decay=0.0,
+            warmup_epochs=0.0,
+        )
 
 
 class ExperimentSpec(Spec):

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from system.augment import SpecAugment
 from system.dataset import PreparedData, Segments
-from system.models.network import Network, build
+from system.models.network import build
 from system.progress import progress
 from system.spec import ExperimentSpec, TrainSpec
 
@@ -48,7 +48,7 @@ class Epoch(NamedTuple):
 class Trained:
     """The weights of the best epoch by validation log loss."""
 
-    network: Network
+    network: nn.Module
     mean: np.ndarray
     std: np.ndarray
     history: tuple[Epoch, ...]
@@ -106,6 +106,16 @@ def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((features - mean[:, None]) / std[:, None]).unsqueeze(1).contiguous(memory_format=torch.channels_last)
 
 
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": lambda parameters, spec: torch.optim.AdamW(
+        parameters, lr=spec.learning_rate, betas=(spec.momentum, 0.999), weight_decay=spec.weight_decay
+    ),
+    "sgd": lambda parameters, spec: torch.optim.SGD(
+        parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
+    ),
+}
+
+
 def learning_rate_factor(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
     """Linear from 0 over the warm-up, then half a cosine to 0."""
     warmup = spec.warmup() * steps_per_epoch
@@ -148,9 +158,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.spec.train
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=spec.learning_rate, betas=(0.9, 0.999), weight_decay=spec.weight_decay
-        )
+        optimizer = OPTIMIZERS[spec.optimizer](self.network.parameters(), spec)
         steps = int(self.trainer.estimated_stepping_batches) // spec.epochs
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, spec))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -187,6 +195,12 @@ class Classifier(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [Epoch(*row) for row in checkpoint["history"]]
         self.best_state = checkpoint["best_state"]
+
+
+def log_loss_and_accuracy(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy in nats and macro accuracy of (n, classes) logits."""
+    loss = F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(np.asarray(label)))
+    return loss.item(), macro_accuracy(logits.argmax(axis=1), np.asarray(label))
 
 
 def macro_accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
@@ -228,19 +242,22 @@ def fit(
     spec: ExperimentSpec,
     data: PreparedData,
     *,
+    network: nn.Module | None = None,
+    standardization: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "auto",
     what: str = "training",
     on_epoch: Callable[[Epoch], None] | None = None,
     resume_file: Path | None = None,
 ) -> Trained:
-    """Train a fresh network, or continue from `resume_file` if it exists.
+    """Train a fresh network, or `network` with its own `standardization` (mean, std), by the recipe `spec.train`.
 
-    `on_epoch` sees every finished epoch and may raise to stop. `resume_file` is written after each epoch.
+    Continues from `resume_file` if it exists. `on_epoch` sees every finished epoch and may raise to stop. `resume_file` is written after each epoch.
     """
     torch.manual_seed(spec.seed)
-    mean, std = statistics(data.train)
+    mean, std = standardization or statistics(data.train)
     # channels last: 1.4 times the clips per second of the default layout on a CPU (benchmarks/training_speed.py)
-    network = build(spec.model, spec.input_shape(), len(data.classes)).to(memory_format=torch.channels_last)
+    if network is None:
+        network = build(spec.model, spec.input_shape(), len(data.classes)).to(memory_format=torch.channels_last)
     module = Classifier(network, spec, mean, std, len(data.classes))
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed)
     with warnings.catch_warnings():

@@ -7,6 +7,7 @@ import re
 from system.data.folds import DATASETS, Clip, DatasetFolds, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError
+from system.progress import progress
 from system.spec import DataSpec
 
 COLUMNS = ("filename", "label", "fold")
@@ -22,17 +23,19 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
     Raises DataError.
     """
     root = data_root(data)
-    rows = unique_by_filename(read_rows(root / "meta.csv", COLUMNS, ","))
-    if not rows:
-        raise DataError(f"{root / 'meta.csv'}: expected at least one clip, found only a header")
-    inside = InsideFolder(root)
     training: list[Clip] = []
     test: list[Clip] = []
     folds: set[int] = set()
-    for name, row in rows.items():
-        fold = _fold(row)
-        folds.add(fold)
-        (test if fold == data.fold else training).append(_clip(name, row, inside))
+    inside = InsideFolder(root)
+    with progress("reading meta.csv", None, unit="rows") as step:
+        rows = unique_by_filename(read_rows(root / "meta.csv", COLUMNS, ","))
+        for name, row in rows.items():
+            fold = _fold(row)
+            folds.add(fold)
+            (test if fold == data.fold else training).append(_clip(name, row, inside))
+            step(1)
+    if not rows:
+        raise DataError(f"{root / 'meta.csv'}: expected at least one clip, found only a header")
     if data.fold not in folds:
         raise DataError(
             f"{root / 'meta.csv'}: data.fold is {data.fold}, but the folds found are "
@@ -56,12 +59,12 @@ def _fold(row: Row) -> int:
 
 
 def _clip(name: str, row: Row, inside: InsideFolder) -> Clip:
-    device = row.filled("device") if "device" in row.values else "a"
+    device = row.filled("device") if "device" in row else "a"
     return Clip(
         filename=name,
         path=inside.path(row),
         label=row.filled("label"),
-        source=row.filled("source_id") if "source_id" in row.values else name,
+        source=row.filled("source_id") if "source_id" in row else name,
         device=device,
         recorded=SIMULATED_DEVICE.fullmatch(device) is None,
     )

@@ -80,6 +80,8 @@ def load_responses(folder: Path, sample_rate: int) -> DeviceResponses:
     responses = {}
     for device, row in chosen.items():
         samples, checksum = read_mono(inside.path(row), sample_rate)
+        if not samples.any():
+            raise row.fault(f"{row['filename']}: expected a response, found silence")
         responses[device] = _around_peak(samples, before, after)
         content.update(f"{device}\0{row['filename']}\0{checksum}\n".encode())
     return DeviceResponses(responses, before, content.hexdigest())

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from system.errors import DataError
+from system.progress import progress
 from system.registry import Registry
 from system.spec import DataSpec
 
@@ -106,9 +107,11 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
             f"{where}: a validation part needs at least two sources in the training fold, found {n_sources}"
         )
     # Without groups of several clips both splitters agree, but the grouped one takes minutes on 100,000 sources.
-    splitter = StratifiedGroupKFold if n_sources < len(clips) else StratifiedKFold
-    split = splitter(n_splits=n_splits, shuffle=True, random_state=seed).split(groups, labels, groups)
-    held_out = set(groups[next(iter(split))[1]].tolist())
+    alone = n_sources == len(clips)
+    splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed)
+    with progress("splitting off the validation part", None):
+        folds = splitter.split(groups, labels, None if alone else groups)
+        held_out = set(groups[next(iter(folds))[1]].tolist())
     _keep_classes(labels, groups, held_out)
     train = [clip for clip, group in zip(clips, groups.tolist(), strict=True) if group not in held_out]
     validation = [clip for clip, group in zip(clips, groups.tolist(), strict=True) if group in held_out]
@@ -122,7 +125,8 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
 def _keep_classes(labels: np.ndarray, groups: np.ndarray, held_out: set[int]) -> None:
     """Move single sources across the split until each class is trained on and, if it can be, validated on.
 
-    A stratified split of few sources may miss a rare class on either side. `held_out` changes in place.
+    A stratified split of few sources may miss a rare class on either side. Training comes first: a source
+    stays there if it is the last one of any of its classes. `held_out` changes in place.
     """
     sources_of: dict[str, set[int]] = defaultdict(set)
     classes_of: dict[int, set[str]] = defaultdict(set)
@@ -137,12 +141,10 @@ def _keep_classes(labels: np.ndarray, groups: np.ndarray, held_out: set[int]) ->
     for sources in sources_of.values():
         if sources <= held_out:
             held_out.discard(min(sources, key=order))
-    for label, sources in sources_of.items():
+    for sources in sources_of.values():
         if len(sources) < 2 or sources & held_out:
             continue
         for group in sorted(sources, key=order):
             if all(sources_of[other] - held_out - {group} for other in classes_of[group]):
                 held_out.add(group)
                 break
-        else:
-            del label  # every source of this class is the last of another one: training keeps them

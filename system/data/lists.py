@@ -13,16 +13,24 @@ from pathlib import Path
 from system.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Row:
-    """One row of a list, with the line it stands on."""
+    """One row of a list, with the line it stands on. Hundreds of thousands of these are alive at once."""
 
     origin: Path
     line: int
-    values: dict[str, str]
+    position: dict[str, int]  # of each column; shared by all rows of a list
+    fields: list[str]
 
     def __getitem__(self, column: str) -> str:
-        return self.values[column]
+        return self.fields[self.position[column]]
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.position
+
+    def get(self, column: str) -> str | None:
+        """The value of a column that the list need not have; None too where it is empty."""
+        return (self[column].strip() or None) if column in self else None
 
     def fault(self, message: str) -> DataError:
         """The error that `message` is wrong with this row."""
@@ -30,7 +38,7 @@ class Row:
 
     def filled(self, column: str) -> str:
         """The value of a column that must not be empty. Raises DataError."""
-        value = self.values[column]
+        value = self[column]
         if not value.strip():
             raise self.fault(f"expected a {column}, found none")
         return value
@@ -70,13 +78,14 @@ def _rows(path: Path, reader: Iterator[list[str]], columns: Sequence[str], delim
                 f"{path}: no column {column!r}; expected {', '.join(columns)} separated by {name}, "
                 f"found {', '.join(header)}"
             )
+    position = {column: index for index, column in enumerate(header)}
     for fields in reader:
         if not fields:
             continue
         line = reader.line_num  # type: ignore[attr-defined]
         if len(fields) != len(header):
             raise DataError(f"{path}, line {line}: expected {len(header)} fields, found {len(fields)}")
-        yield Row(path, line, dict(zip(header, fields, strict=True)))
+        yield Row(path, line, position, fields)
 
 
 def unique_by_filename(rows: Sequence[Row]) -> dict[str, Row]:
@@ -95,6 +104,7 @@ class InsideFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)
         self._real_root = os.path.realpath(root)
         self._checked: set[str] = set()
 
@@ -103,15 +113,15 @@ class InsideFolder:
         name = row["filename"]
         if "\0" in name or posixpath.isabs(name) or os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
             raise row.fault(f"expected a path inside {self.root}, found {name!r}")
-        path = self.root / name
+        path = os.path.join(self._root, name)
         # Resolving is slow; files of one folder share it, unless the file itself is a link.
-        parent = str(path.parent)
-        if path.is_symlink():
-            self._inside(row, str(path))
+        parent = os.path.dirname(path)
+        if os.path.islink(path):
+            self._inside(row, path)
         elif parent not in self._checked:
             self._inside(row, parent)
             self._checked.add(parent)
-        return path
+        return Path(path)
 
     def _inside(self, row: Row, path: str) -> None:
         real = os.path.realpath(path)

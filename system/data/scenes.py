@@ -4,7 +4,7 @@ How a scene is built (one second, mono):
 
     bed      Gaussian noise with the spectral tilt of the scene's family
     + voice  the scene's own events, `signal_db` above or below the bed (drawn per second)
-    + guest  now and then the events of any other scene, weaker: a tram passes the park
+    + guest  in half of the seconds the events of any scene, mostly weaker: a tram passes the park
     -> room  a smooth random equalizer, one per location
     -> level drawn per second -> device
 
@@ -60,8 +60,8 @@ _LOW_AND_MID = ((120.0, 420.0), (900.0, 2600.0))
 _MID = ((400.0, 3200.0),)
 
 SCENES: dict[str, Scene] = {
-    "airport": Scene("halls", -4.0, Voice(((500.0, 1200.0),), (1.4, 2.2), 0.02, 0.34, glide=-1.0, steps=2)),
-    "shopping_mall": Scene("halls", -4.0, Voice(((500.0, 1200.0),), (1.4, 2.2), 0.02, 0.34, glide=1.0, steps=2)),
+    "airport": Scene("halls", -4.0, Voice(((500.0, 1200.0),), (1.4, 2.2), 0.18, 0.18, glide=-1.0, steps=2)),
+    "shopping_mall": Scene("halls", -4.0, Voice(((500.0, 1200.0),), (1.4, 2.2), 0.18, 0.18, glide=1.0, steps=2)),
     "park": Scene("squeals", -5.0, Voice(((1800.0, 4200.0),), (3.0, 5.0), 0.06, 0.06, glide=1.0, jitter=0.2)),
     "metro_station": Scene("squeals", -5.0, Voice(((1800.0, 4200.0),), (3.0, 5.0), 0.06, 0.06, glide=-1.0, jitter=0.2)),
     "street_pedestrian": Scene("streets", -5.0, Voice(_MID, (2.5, 4.0), 0.005, 0.16)),
@@ -72,9 +72,9 @@ SCENES: dict[str, Scene] = {
     "tram": Scene("rides", -6.0, Voice(_LOW_AND_MID, (10.0, 13.0), 0.025, 0.025, jitter=0.03)),
 }
 
-SIGNAL_DB: Range = (-13.0, 5.0)
-GUEST_SHARE = 0.5
-GUEST_DB: Range = (-10.0, -1.0)  # below the voice
+SIGNAL_DB: Range = (-12.0, 6.0)  # voice over bed: what makes the set easy or hard
+GUEST_SHARE = 0.5  # of the seconds
+GUEST_DB: Range = (-10.0, -1.0)  # guest over bed
 ROOM_DB = 5.0  # standard deviation of a location's equalizer per octave point
 LEVEL_DB: Range = (-42.0, -22.0)  # root mean square below full scale
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from system.data.folds import DATASETS, Clip, DatasetFolds, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError
+from system.progress import Step, progress
 from system.spec import DataSpec
 
 SCENES = (
@@ -61,24 +62,35 @@ def load_layout(name: str, root: Path, data: DataSpec, seed: int) -> DatasetFold
     """
     if data.fold != 1:
         raise DataError(f"{root}: data.fold is {data.fold}, but the TAU 2022 layout has only fold 1")
+    with progress(f"reading the lists of {name}", None, unit="rows") as step:
+        training, test = _read_lists(root, step)
+    return split_folds(name, root, SCENES, training, test, data, seed)
+
+
+def _read_lists(root: Path, step: Step) -> tuple[list[Clip], list[Clip]]:
     setup = root / "evaluation_setup"
-    meta = unique_by_filename(read_rows(root / "meta.csv", META_COLUMNS, "\t"))
-    train_rows = unique_by_filename(read_rows(setup / "fold1_train.csv", LIST_COLUMNS, "\t"))
-    test_rows = unique_by_filename(read_rows(setup / "fold1_evaluate.csv", LIST_COLUMNS, "\t"))
+    meta = _rows(root / "meta.csv", META_COLUMNS, step)
+    train_rows = _rows(setup / "fold1_train.csv", LIST_COLUMNS, step)
+    test_rows = _rows(setup / "fold1_evaluate.csv", LIST_COLUMNS, step)
     for filename, row in test_rows.items():
         if filename in train_rows:
             raise row.fault(f"{filename} is also in fold1_train.csv, line {train_rows[filename].line}")
     if (setup / "fold1_test.csv").exists():
-        _same_rows(setup / "fold1_test.csv", test_rows)
+        _same_rows(setup / "fold1_test.csv", _rows(setup / "fold1_test.csv", ("filename",), step), test_rows)
     inside = InsideFolder(root)
     training = [_clip(filename, row, meta, inside) for filename, row in train_rows.items()]
     test = [_clip(filename, row, meta, inside) for filename, row in test_rows.items()]
-    return split_folds(name, root, SCENES, training, test, data, seed)
+    return training, test
 
 
-def _same_rows(path: Path, expected: Mapping[str, Row]) -> None:
+def _rows(path: Path, columns: Sequence[str], step: Step) -> dict[str, Row]:
+    rows = unique_by_filename(read_rows(path, columns, "\t"))
+    step(len(rows))
+    return rows
+
+
+def _same_rows(path: Path, found: Mapping[str, Row], expected: Mapping[str, Row]) -> None:
     """The list without labels must hold the files of the list with labels."""
-    found = unique_by_filename(read_rows(path, ("filename",), "\t"))
     for filename, row in found.items():
         if filename not in expected:
             raise row.fault(f"{filename} is not in fold1_evaluate.csv")
@@ -122,10 +134,9 @@ def evaluation_list(root: Path) -> list[EvaluationRow]:
             f"{root}: expected the folder of an evaluation set, found {'a file' if root.exists() else 'nothing'}"
         )
     path = root / "evaluation_setup" / "fold1_test.csv"
-    rows = unique_by_filename(read_rows(path, ("filename",), "\t"))
+    with progress("reading the evaluation list", None, unit="rows") as step:
+        rows = _rows(path, ("filename",), step)
     if not rows:
         raise DataError(f"{path}: expected at least one row, found only a header")
     inside = InsideFolder(root)
-    return [
-        EvaluationRow(row["filename"], inside.path(row), row.values.get("device_id") or None) for row in rows.values()
-    ]
+    return [EvaluationRow(row["filename"], inside.path(row), row.get("device_id")) for row in rows.values()]

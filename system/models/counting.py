@@ -81,7 +81,7 @@ class CostLayers:
         return Counted(self._record(complexity.mean(x, Map(x.channels, 1, 1))))
 
     def stack_frequency(self, x: Map) -> Counted:
-        return Counted(Map(x.channels * x.freq, 1, x.time))
+        return Counted(self._record(complexity.reshape(x, Map(x.channels * x.freq, 1, x.time))))
 
     def attend(self, x: Map, score: Map) -> Counted:
         return Counted(self._record(complexity.weighted_sum(x, score, Map(x.channels, 1, 1))))

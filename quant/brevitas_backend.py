@@ -1,0 +1,261 @@
+"""Quantization by brevitas: the same network definition, built from quantized layers.
+
+Weights are int8 with a scale per output channel, biases int32, activations uint8 with a scale per tensor: plain
+after ReLU, shifted by a zero point elsewhere. With these signs ONNX Runtime runs every convolution as an integer
+operator. Quantized values pass between layers; additions, norms and pooling work on their real values and
+quantize their result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import brevitas.nn as qnn
+    from brevitas.export import export_onnx_qcdq
+    from brevitas.graph.calibrate import calibration_mode
+    from brevitas.quant import (
+        Int8WeightPerChannelFloat,
+        Int32Bias,
+        ShiftedUint8ActPerTensorFloat,
+        Uint8ActPerTensorFloat,
+    )
+    from brevitas.quant_tensor import IntQuantTensor
+
+from system.complexity import Map
+from system.files import write_with
+from system.models.layers import (
+    ACTIVATIONS,
+    NORMS,
+    Layer,
+    Pair,
+    conv_map,
+    largest,
+    mean_over_map,
+    same_padding,
+    stack_frequency,
+)
+from system.models.network import Network, Shape
+from system.onnx_float import DYNAMIC_BATCH, INPUT, OUTPUT
+from system.spec import ModelSpec
+
+
+def quantizer() -> nn.Module:
+    """real or quantized values -> uint8 with a zero point"""
+    return qnn.QuantIdentity(act_quant=ShiftedUint8ActPerTensorFloat, return_quant_tensor=True)
+
+
+def value(x: IntQuantTensor | Tensor) -> Tensor:
+    return x.value if isinstance(x, IntQuantTensor) else x
+
+
+class Relu(nn.Module):
+    """ReLU and its uint8 quantizer in one: the rectifier costs nothing in the integer graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantize = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
+
+    def forward(self, x: Tensor) -> IntQuantTensor:
+        return self.quantize(x)
+
+
+class Silu(nn.Module):
+    """x * sigmoid(x), with a quantizer after the sigmoid, so that both run as integer operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.gate, self.after = quantizer(), quantizer(), quantizer()
+
+    def forward(self, x: Tensor) -> IntQuantTensor:
+        x = value(self.before(x))
+        return self.after(x * value(self.gate(torch.sigmoid(x))))
+
+
+class Pointwise(nn.Module):
+    """Any other activation: a real function between two quantizers."""
+
+    def __init__(self, function: nn.Module) -> None:
+        super().__init__()
+        self.before, self.function, self.after = quantizer(), function, quantizer()
+
+    def forward(self, x: Tensor) -> IntQuantTensor:
+        return self.after(self.function(value(self.before(x))))
+
+
+def activation(name: str | None) -> nn.Module:
+    """Activation and output quantizer; every layer ends in one."""
+    if name is None:
+        return quantizer()
+    return {"relu": Relu, "silu": Silu}.get(name, lambda: Pointwise(ACTIVATIONS[name][0]()))()
+
+
+class QuantConvAct(Layer):
+    """int8 convolution with int32 bias, then activation and quantizer. Quantized in, quantized out."""
+
+    def __init__(
+        self, out: Map, x: Map, kernel: Pair, stride: Pair, padding: Pair, groups: int, act: str | None, bias: bool = True
+    ) -> None:
+        super().__init__(out)
+        self.conv = qnn.QuantConv2d(
+            x.channels, out.channels, kernel, stride, padding, groups=groups, bias=bias,
+            weight_quant=Int8WeightPerChannelFloat, bias_quant=Int32Bias if bias else None,
+        )  # fmt: skip
+        self.act = activation(act)
+
+    def forward(self, x: IntQuantTensor) -> IntQuantTensor:
+        return self.act(self.conv(x))
+
+
+class QuantAdd(Layer):
+    def __init__(self, out: Map, act: str | None) -> None:
+        super().__init__(out)
+        self.act = activation(act)
+
+    def forward(self, x: IntQuantTensor, other: IntQuantTensor) -> IntQuantTensor:
+        return self.act(value(x) + value(other))
+
+
+class QuantApply(Layer):
+    """A real function of the dequantized map, then a quantizer."""
+
+    def __init__(self, out: Map, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(out)
+        self.function = function
+        self.quantize = quantizer()
+
+    def forward(self, x: IntQuantTensor | Tensor) -> IntQuantTensor:
+        return self.quantize(self.function(value(x)))
+
+
+class QuantAttend(Layer):
+    """Self-attentive pooling: the softmax and the weighted sum are real, the result is quantized."""
+
+    def __init__(self, out: Map) -> None:
+        super().__init__(out)
+        self.quantize = quantizer()
+
+    def forward(self, x: IntQuantTensor, score: IntQuantTensor) -> IntQuantTensor:
+        weight = value(score).softmax(dim=-1)
+        return self.quantize((value(x) * weight).sum(dim=-1, keepdim=True))
+
+
+class Passed(Layer):
+    """The map as it is."""
+
+    def forward(self, x: IntQuantTensor) -> IntQuantTensor:
+        return x
+
+
+class Logits(Layer):
+    """Quantized (B, classes, 1, 1) -> real (B, classes) on the grid of the last quantizer."""
+
+    def forward(self, x: IntQuantTensor) -> Tensor:
+        return value(x).flatten(1)
+
+
+class QuantLayers:
+    """The layer factory of the quantized deploy form."""
+
+    def input(self, x: Map) -> nn.Module:
+        return QuantApply(x, lambda features: features)
+
+    def conv(
+        self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
+        act: str | None = None, norm: bool = True, bias: bool = True,
+    ) -> nn.Module:  # fmt: skip
+        padding = same_padding(kernel)
+        out = conv_map(x, channels, kernel, stride, padding)
+        return QuantConvAct(out, x, kernel, stride, padding, groups, act, bias or norm)
+
+    def norm_conv(self, x: Map, channels: int, stride: Pair) -> nn.Module:
+        out = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
+        return QuantConvAct(out, x, stride, stride, (0, 0), 1, None)
+
+    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> nn.Module:
+        kernel = largest(kernels)
+        return QuantConvAct(Map(*x), x, kernel, (1, 1), same_padding(kernel), x.channels, act)
+
+    def add(self, x: Map, other: Map, act: str | None = None) -> nn.Module:
+        return QuantAdd(Map(*x), act)
+
+    def max_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> nn.Module:
+        out = conv_map(x, x.channels, kernel, stride, padding, "pooling")
+        return QuantApply(out, lambda maps: F.max_pool2d(maps, kernel, stride, padding))
+
+    def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> nn.Module:
+        out = conv_map(x, x.channels, kernel, stride, padding, "pooling")
+        return QuantApply(out, lambda maps: F.avg_pool2d(maps, kernel, stride, padding))
+
+    def norm(self, x: Map, kind: str) -> nn.Module:
+        layer = NORMS[kind]
+        return Passed(x) if layer is None else QuantApply(Map(*x), layer(Map(*x)))
+
+    def global_average(self, x: Map) -> nn.Module:
+        return QuantApply(Map(x.channels, 1, 1), mean_over_map)
+
+    def stack_frequency(self, x: Map) -> nn.Module:
+        return QuantApply(Map(x.channels * x.freq, 1, x.time), stack_frequency)
+
+    def attend(self, x: Map, score: Map) -> nn.Module:
+        return QuantAttend(Map(x.channels, 1, 1))
+
+    def dropout(self, x: Map, p: float) -> nn.Module:
+        return Passed(x)
+
+    def output(self, x: Map) -> nn.Module:
+        return Logits(x)
+
+
+class BrevitasBackend:
+    """See quant.backend.Backend."""
+
+    def prepare(self, network: Network, spec: ModelSpec, shape: Shape, classes: int) -> nn.Module:
+        quantized = Network(QuantLayers(), spec, shape, classes)
+        targets = dict(quantized.named_parameters())
+        for key, tensor in network.state_dict().items():
+            target = targets[key if key in targets else key.replace(".act.", ".act.function.")]  # a PReLU's slope
+            if target.shape != tensor.shape:
+                raise ValueError(f"{key}: the quantized network expects {tuple(target.shape)}, found {tuple(tensor.shape)}")
+            with torch.no_grad():
+                target.copy_(tensor)
+        return quantized
+
+    def calibrate(self, quantized: nn.Module, batches: list[Tensor]) -> None:
+        quantized.eval()
+        with torch.no_grad(), calibration_mode(quantized):
+            for batch in batches:
+                quantized(batch)
+
+    def freeze(self, quantized: nn.Module) -> nn.Module:
+        return quantized.cpu().eval()
+
+    def export_onnx(self, quantized: nn.Module, shape: Shape, path: Path, opset: int) -> None:
+        def save(part: Path) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                export_onnx_qcdq(
+                    quantized, args=torch.zeros(1, *shape), export_path=str(part), opset_version=opset, dynamo=False,
+                    input_names=[INPUT], output_names=[OUTPUT], dynamic_axes=DYNAMIC_BATCH,
+                )  # fmt: skip
+
+        write_with(path, save)
+
+    def parameter_bits(self, quantized: nn.Module) -> dict[str, int]:
+        bits = {}
+        for name, module in quantized.named_modules():
+            if isinstance(module, qnn.QuantConv2d):
+                bits[f"{name}.weight"] = int(module.weight_quant.bit_width().item())
+                if module.bias is not None:
+                    bits[f"{name}.bias"] = 32
+        return bits
+
+
+backend = BrevitasBackend()
