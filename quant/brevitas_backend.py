@@ -101,8 +101,9 @@ class QuantConvAct(Layer):
     """int8 convolution with int32 bias, then activation and quantizer. Quantized in, quantized out."""
 
     def __init__(
-        self, out: Map, x: Map, kernel: Pair, stride: Pair, padding: Pair, groups: int, act: str | None, bias: bool = True
-    ) -> None:
+        self, out: Map, x: Map, kernel: Pair, stride: Pair, padding: Pair, groups: int, act: str | None,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(out)
         self.conv = qnn.QuantConv2d(
             x.channels, out.channels, kernel, stride, padding, groups=groups, bias=bias,
@@ -223,7 +224,7 @@ class BrevitasBackend:
         for key, tensor in network.state_dict().items():
             target = targets[key if key in targets else key.replace(".act.", ".act.function.")]  # a PReLU's slope
             if target.shape != tensor.shape:
-                raise ValueError(f"{key}: the quantized network expects {tuple(target.shape)}, found {tuple(tensor.shape)}")
+                raise ValueError(f"{key}: expected the shape {tuple(target.shape)}, found {tuple(tensor.shape)}")
             with torch.no_grad():
                 target.copy_(tensor)
         return quantized

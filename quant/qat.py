@@ -53,7 +53,7 @@ def quantize(
     """
     spec, classes, shape = checkpoint.spec, len(checkpoint.classes), checkpoint.spec.input_shape()
     if data.classes != checkpoint.classes:
-        raise RunError(f"the run was trained on {', '.join(checkpoint.classes)}; the data has {', '.join(data.classes)}")
+        raise RunError(f"trained on classes {', '.join(checkpoint.classes)}; the data has {', '.join(data.classes)}")
     deployed = deploy(checkpoint.network(), spec.model, shape, classes)
     quantized = backend.prepare(deployed, spec.model, shape, classes)
     backend.calibrate(quantized, calibration_inputs(checkpoint, data))
@@ -97,9 +97,8 @@ def report(
     path = folder / "int8.onnx"
     graph, fused = read_graph(path), fusion(path)
     if fused.conv_integer < fused.conv_total:
-        raise RunError(
-            f"{path}: {fused.conv_total - fused.conv_integer} of {fused.conv_total} convolutions stay float in ONNX Runtime"
-        )
+        left = fused.conv_total - fused.conv_integer
+        raise RunError(f"{path}: {left} of {fused.conv_total} convolutions stay float in ONNX Runtime")
     write_json(folder / "complexity.json", int8_complexity(checkpoint, graph_complexity(graph)))
 
     runtime = session(path, threads=torch.get_num_threads())
@@ -118,7 +117,8 @@ def report(
     scores = write_scores(folder, data, integer["test"], checkpoint.spec.seed)
     float_logits = logits_of(deployed, data.test, checkpoint.mean, checkpoint.std)
     float_loss, float_accuracy = log_loss_and_accuracy(float_logits, data.test.label)
-    parity = agreement(np.concatenate(list(simulated.values())), np.concatenate(list(integer.values())), logit_scale(graph))
+    in_torch, in_runtime = (np.concatenate(list(outputs.values())) for outputs in (simulated, integer))
+    parity = agreement(in_torch, in_runtime, logit_scale(graph))
     parity["float_vs_int8"] = {  # what quantization costs: int8 minus float, on the test part
         "accuracy": scores["accuracy"] - float_accuracy,
         "log_loss": scores["log_loss"] - float_loss,

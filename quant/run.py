@@ -80,9 +80,10 @@ def show(parity: dict[str, Any], folder: Path) -> None:
         f"log loss {change['int8']['log_loss']:.4f} ({change['log_loss']:+.4f})\n"
         f"  {cost['params']:,} parameters, {cost['macs']:,} MACs, {cost['total_bytes']:,} bytes"
         f"{'' if cost['within_budget'] else ' - OVER ITS BUDGET'}\n"
-        f"  {fused['conv_integer']} of {fused['conv_total']} convolutions on integers; torch and ONNX Runtime agree on "
-        f"{parity['argmax_agreement']:.2%} of {parity['n']} segments, at most {parity['max_lsb']} LSB apart\n"
-        f"  one segment, one thread: {ms['fp32']:.3f} ms float, {ms['int8']:.3f} ms INT8 ({ms['fp32'] / ms['int8']:.2f}x)"
+        f"  {fused['conv_integer']} of {fused['conv_total']} convolutions on integers; torch and ONNX Runtime agree "
+        f"on {parity['argmax_agreement']:.2%} of {parity['n']} segments, at most {parity['max_lsb']} LSB apart\n"
+        f"  one segment, one thread: {ms['fp32']:.3f} ms float, {ms['int8']:.3f} ms INT8 "
+        f"({ms['fp32'] / ms['int8']:.2f}x)"
     )
 
 

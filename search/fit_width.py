@@ -40,8 +40,9 @@ def fit_width(spec: ModelSpec, budget: Budget, shape: Shape, classes: int) -> Fi
         return Fitted(None, None, str(error))
     if over := budget.excess(smallest.totals()):
         totals = smallest.totals()
-        text = ", ".join(f"{q} {amount:,} over" for q, amount in over.items())
-        return Fitted(None, smallest, f"width {step} has {totals['params']:,} parameters, {totals['macs']:,} MACs: {text}")
+        excess = ", ".join(f"{q} {amount:,} over" for q, amount in over.items())
+        size = f"{totals['params']:,} parameters, {totals['macs']:,} MACs"
+        return Fitted(None, smallest, f"width {step} has {size}: {excess}")
     good, cost = 1, smallest
     bad = 2
     while bad * step <= WIDEST and fits(candidate := cost_at(bad)):

@@ -36,7 +36,8 @@ class Objective:
             trial.set_user_attr(storage.INFEASIBLE, True)
             return self._tell(study, trial, TrialState.PRUNED, fitted.reason)
         plain = fitted.spec.plain()
-        if any(past.user_attrs.get("spec") == plain and storage.was_trained(past) for past in study.get_trials(deepcopy=False)):
+        before = [past for past in study.get_trials(deepcopy=False) if storage.was_trained(past)]
+        if any(past.user_attrs.get("spec") == plain for past in before):
             trial.set_user_attr(storage.DUPLICATE, True)
             return self._tell(study, trial, TrialState.FAIL, "this network was trained before")
         assert fitted.cost is not None

@@ -31,7 +31,7 @@ def options(argv: list[str]) -> argparse.Namespace:
     from system.options import add_device_option, add_experiment_options
 
     parser = argparse.ArgumentParser(prog="search/run.py", description=__doc__)
-    parser.add_argument("--budget", required=True, metavar="B", help="limits, such as 128k_params_30M_macs, or dcase2022")
+    parser.add_argument("--budget", required=True, metavar="B", help="limits: 128k_params_30M_macs, dcase2022, ...")
     parser.add_argument("--view", choices=("strictest", "exact", "torchinfo"), default="strictest",
                         help="how MACs are counted (default: the largest of the official views)")  # fmt: skip
     parser.add_argument("--trials", type=_count, default=TRIALS, help=f"trials trained, over all restarts ({TRIALS})")
@@ -184,7 +184,7 @@ def finish(study: optuna.Study, spec: ExperimentSpec, data: Any, run: Path, budg
     final = spec.changed(model=winner["spec"])
     best = run / "best"
     if (best / "config.yaml").is_file() and load_experiment(best / "config.yaml").model != final.model:
-        print(f"trial {winner['number']} is better than the network in {best}: that one and what was made of it are removed")
+        print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
         for part in ("best", "quant", "submission"):
             shutil.rmtree(run / part, ignore_errors=True)
     if (best / "scores.json").is_file():

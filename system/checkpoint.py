@@ -60,7 +60,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises RunError for a file that is missing, damaged or not ours."""
     if not path.is_file():
-        raise RunError(f"{path} does not exist: this run has no trained model; search/run.py or system/run.py train makes it")
+        raise RunError(f"{path} does not exist: nothing is trained here; search/run.py or system/run.py train makes it")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -79,9 +79,7 @@ class Complexity(NamedTuple):
         weight_bytes = (weights * weight_bits + 7) // 8
         # a bias is stored as int32 with a scale per channel beside the weight's own
         side = biases * (BIAS_BYTES + SCALE_BYTES) + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
-        return cls(
-            tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side
-        )
+        return cls(tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side)
 
     @property
     def macs(self) -> int:

@@ -98,7 +98,7 @@ def _explain(fault: Any, spec: type[BaseModel]) -> str:
 def _known_keys(spec: type[BaseModel], path: Sequence[Any]) -> list[str]:
     for part in path:
         field = spec.model_fields.get(part) if isinstance(part, str) else None
-        inner = [t for t in _types(field.annotation)] if field else []
+        inner = _types(field.annotation) if field else []
         if not inner:
             break
         spec = inner[0]

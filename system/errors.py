@@ -43,7 +43,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> int:
     except TinySceneError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
-        return fail(f"the Python package {error.name!r} is not installed here; run make setup, then use .venv/bin/python")
+        return fail(f"the Python package {error.name!r} is not installed here: run make setup and use .venv/bin/python")
     except KeyboardInterrupt:
         print("\ninterrupted: what was finished is kept; the same command continues", file=sys.stderr)
         return 130

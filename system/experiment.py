@@ -10,7 +10,7 @@ import numpy as np
 from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData, Segments
-from system.evaluation import Predictions, plot_confusion, score
+from system.evaluation import Predictions, plot_confusion, probabilities_of, score
 from system.files import write_csv, write_json, write_with
 from system.models.network import complexity
 from system.runs import provenance, write_settings
@@ -18,13 +18,6 @@ from system.spec import ExperimentSpec
 from system.training import Epoch, Trained, fit, logits_of
 
 RESUME_FILE = ".training.ckpt"
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, classes) -> probabilities in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exp = np.exp(shifted)
-    return exp / exp.sum(axis=1, keepdims=True)
 
 
 def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> Predictions:
@@ -36,7 +29,7 @@ def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> Pr
         device=part.device,
         label=tuple(data.classes[index] for index in part.label),
         source=part.source,
-        probabilities=softmax(logits),
+        probabilities=probabilities_of(logits),
     )
 
 
@@ -111,4 +104,5 @@ def show_scores(scores: dict[str, Any], what: str) -> None:
         text += f", clip accuracy {scores['clip_accuracy']:.4f}"
     print(text)
     for group, values in scores["device_groups"].items():
-        print(f"  {group} devices: accuracy {values['accuracy']:.4f}, log loss {values['log_loss']:.4f}, n {values['n']}")
+        numbers = f"accuracy {values['accuracy']:.4f}, log loss {values['log_loss']:.4f}, n {values['n']}"
+        print(f"  {group} devices: {numbers}")

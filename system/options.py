@@ -12,7 +12,7 @@ from system.spec import ExperimentSpec
 
 def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
     """--config, --set, --seed and, if `data`, --dataset, --data-root and --skip-bad."""
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment; the defaults are the KT report's")
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment (default: the KT report's)")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",

@@ -58,13 +58,13 @@ def predict(args: argparse.Namespace) -> None:
 
     from system.checkpoint import load_checkpoint
     from system.dataset import stream_features
-    from system.experiment import softmax
+    from system.evaluation import probabilities_of
 
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
     network, spec = checkpoint.network(), checkpoint.spec
     with torch.inference_mode():
         for rows, features in stream_features(args.files, spec.features, spec.data.segment_seconds):
-            probabilities = softmax(network(torch.from_numpy(checkpoint.standardize(features))).numpy())
+            probabilities = probabilities_of(network(torch.from_numpy(checkpoint.standardize(features))).numpy())
             for row, p in zip(rows, probabilities, strict=True):
                 print(f"{args.files[row]}\t{checkpoint.classes[p.argmax()]}\t{p.max():.4f}")
 
@@ -88,7 +88,8 @@ def data(args: argparse.Namespace) -> None:
 
     spec = experiment(args)
     prepared = prepare(spec.data, spec.features, spec.seed)
-    print(f"{prepared.name}: {len(prepared.classes)} classes ({', '.join(prepared.classes)}), checksum {prepared.checksum}")
+    print(f"{prepared.name}: {len(prepared.classes)} classes ({', '.join(prepared.classes)})")
+    print(f"  checksum {prepared.checksum}")
     for name in ("train", "validation", "test"):
         part = getattr(prepared, name)
         devices = ", ".join(f"{device} {part.device.count(device)}" for device in sorted(set(part.device)))

@@ -49,7 +49,8 @@ class FeatureSpec(Spec):
         top = self.f_max if self.f_max is not None else self.sample_rate / 2
         if not self.f_min < top <= self.sample_rate / 2:
             raise ValueError(
-                f"0 <= f_min < f_max <= sample_rate / 2 must hold, found {self.f_min:g}, {top:g}, {self.sample_rate / 2:g}"
+                f"0 <= f_min < f_max <= sample_rate / 2 must hold, found {self.f_min:g}, {top:g} and "
+                f"{self.sample_rate / 2:g}"
             )
         return self
 

@@ -131,11 +131,10 @@ class Classifier(lightning.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, spec: ExperimentSpec, mean: np.ndarray, std: np.ndarray, classes: int) -> None:
+    def __init__(self, network: nn.Module, spec: ExperimentSpec, mean: np.ndarray, std: np.ndarray) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
-        self.classes = classes
         self.augment = SpecAugment(spec.augment)
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("std", torch.from_numpy(std))
@@ -251,14 +250,16 @@ def fit(
 ) -> Trained:
     """Train a fresh network, or `network` with its own `standardization` (mean, std), by the recipe `spec.train`.
 
-    Continues from `resume_file` if it exists. `on_epoch` sees every finished epoch and may raise to stop. `resume_file` is written after each epoch.
+    Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every
+    finished epoch and may raise to stop.
     """
     torch.manual_seed(spec.seed)
     mean, std = standardization or statistics(data.train)
     # channels last: 1.4 times the clips per second of the default layout on a CPU (benchmarks/training_speed.py)
     if network is None:
-        network = build(spec.model, spec.input_shape(), len(data.classes)).to(memory_format=torch.channels_last)
-    module = Classifier(network, spec, mean, std, len(data.classes))
+        network = build(spec.model, spec.input_shape(), len(data.classes))
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = Classifier(network, spec, mean, std)
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

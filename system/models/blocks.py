@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.layers import LayerFactory, Pair
+from system.models.layers import LayerFactory, Mapped, Pair
 from system.registry import Registry
 from system.spec import ModelSpec
 
 
-class Block(nn.Module):
+class Block(Mapped):
     slots: ClassVar[tuple[str, ...]]
-    map: Map
 
 
 BLOCKS: Registry[Callable[..., Block]] = Registry("block")
@@ -31,7 +30,7 @@ def activations(spec: ModelSpec, slots: tuple[str, ...]) -> Callable[[str], str 
     return lambda slot: spec.activation if slot in kept else None
 
 
-class Shortcut(nn.Module):
+class Shortcut(Mapped):
     """Identity, average pooling (shape kept but for the stride), 1x1 convolution, or nothing.
 
     `exists` is False where the block has no shortcut: the shape changes and the spec asks for identities only.

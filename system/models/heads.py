@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 
 from system.complexity import Map
-from system.models.layers import LayerFactory
+from system.models.layers import LayerFactory, Mapped
 from system.registry import Registry
 from system.spec import ModelSpec
 
-POOLINGS: Registry[type[nn.Module]] = Registry("pooling")
-HEADS: Registry[type[nn.Module]] = Registry("head")
+POOLINGS: Registry[Callable[..., Mapped]] = Registry("pooling")
+HEADS: Registry[Callable[..., Mapped]] = Registry("head")
 
 
 @POOLINGS.add("average")
-class AveragePooling(nn.Module):
+class AveragePooling(Mapped):
     """Global average. (B, C, F, T) -> (B, C, 1, 1)"""
 
     def __init__(self, make: LayerFactory, x: Map) -> None:
         super().__init__()
         self.mean = make.global_average(x)
-        self.map: Map = self.mean.map
+        self.map = self.mean.map
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mean(x)
 
 
 @POOLINGS.add("attentive")
-class AttentivePooling(nn.Module):
+class AttentivePooling(Mapped):
     """Self-attentive pooling over time, grouped by channel (KT, Section 2.9). (B, C, F, T) -> (B, C*F, 1, 1)"""
 
     def __init__(self, make: LayerFactory, x: Map) -> None:
@@ -37,7 +39,7 @@ class AttentivePooling(nn.Module):
         self.hidden = make.conv(stacked, stacked.channels, groups=stacked.channels, act="tanh", norm=False)
         self.score = make.conv(self.hidden.map, 1, norm=False, bias=False)  # softmax ignores a constant
         self.attend = make.attend(stacked, self.score.map)
-        self.map: Map = self.attend.map
+        self.map = self.attend.map
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stack(x)  # (B, C*F, 1, T)
@@ -45,7 +47,7 @@ class AttentivePooling(nn.Module):
 
 
 @HEADS.add("linear")
-class LinearHead(nn.Module):
+class LinearHead(Mapped):
     """Pooling, dropout, linear layer (as a 1x1 convolution). (B, C, F, T) -> (B, classes, 1, 1)"""
 
     def __init__(self, make: LayerFactory, x: Map, classes: int, spec: ModelSpec) -> None:
@@ -53,21 +55,21 @@ class LinearHead(nn.Module):
         self.pool = POOLINGS[spec.pooling](make, x)
         self.dropout = make.dropout(self.pool.map, spec.dropout)
         self.classify = make.conv(self.dropout.map, classes, norm=False)
-        self.map: Map = self.classify.map
+        self.map = self.classify.map
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.dropout(self.pool(x)))
 
 
 @HEADS.add("conv")
-class ConvHead(nn.Module):
+class ConvHead(Mapped):
     """1x1 convolution with BatchNorm to the classes, then global average (DCASE 2024/25 baseline)."""
 
     def __init__(self, make: LayerFactory, x: Map, classes: int, spec: ModelSpec) -> None:
         super().__init__()
         self.classify = make.conv(x, classes)
         self.mean = make.global_average(self.classify.map)
-        self.map: Map = self.mean.map
+        self.map = self.mean.map
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mean(self.classify(x))

@@ -93,8 +93,14 @@ def activation_module(name: str | None) -> nn.Module:
     return nn.Identity() if name is None else ACTIVATIONS[name][0]()
 
 
-class Layer(nn.Module):
-    """A module that knows the map it writes."""
+class Mapped(nn.Module):
+    """A module, or a group of layers, that knows the map it writes."""
+
+    map: Map
+
+
+class Layer(Mapped):
+    """One operator."""
 
     def __init__(self, out: Map) -> None:
         super().__init__()
@@ -224,9 +230,7 @@ class FloatLayers:
 
     def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> nn.Module:
         def depthwise(kernel: Pair, bias: bool) -> nn.Conv2d:
-            return nn.Conv2d(
-                x.channels, x.channels, kernel, padding=same_padding(kernel), groups=x.channels, bias=bias
-            )
+            return nn.Conv2d(x.channels, x.channels, kernel, padding=same_padding(kernel), groups=x.channels, bias=bias)
 
         out = Map(*x)
         if self.form == "train":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from system.complexity import Complexity, Map
@@ -10,7 +12,7 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS, check_slots
 from system.models.counting import CostLayers
 from system.models.heads import HEADS, POOLINGS
-from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Form, LayerFactory
+from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Form, LayerFactory, Mapped
 from system.models.stems import STEMS
 from system.registry import unknown
 from system.spec import ModelSpec, StageSpec
@@ -18,7 +20,7 @@ from system.spec import ModelSpec, StageSpec
 Shape = tuple[int, int, int]
 
 
-class Stage(nn.Module):
+class Stage(Mapped):
     """Blocks of one width, entered with a stride, followed by the norm of the spec.
 
     The stride is taken by max pooling, by the first block itself, or by a separate BatchNorm and convolution.
@@ -37,7 +39,7 @@ class Stage(nn.Module):
             self.blocks.append(block)
             x = block.map
         self.norm = make.norm(x, spec.norm)
-        self.map: Map = self.norm.map
+        self.map = self.norm.map
 
     def forward(self, x: Tensor) -> Tensor:
         if self.down is not None:
@@ -45,7 +47,7 @@ class Stage(nn.Module):
         return self.norm(self.blocks(x))
 
 
-class Network(nn.Module):
+class Network(Mapped):
     """(B, 1, mel bands, frames) standardized log-mel -> (B, classes) logits"""
 
     def __init__(self, make: LayerFactory, spec: ModelSpec, shape: Shape, classes: int) -> None:
@@ -56,8 +58,9 @@ class Network(nn.Module):
         self.stages = nn.Sequential()
         x = self.stem.map
         for stage, channels in zip(spec.stages, spec.widths(), strict=True):
-            self.stages.append(Stage(make, x, channels, stage, spec))
-            x = self.stages[-1].map
+            built = Stage(make, x, channels, stage, spec)
+            self.stages.append(built)
+            x = built.map
         self.head = HEADS[spec.head](make, x, classes, spec)
         self.output = make.output(self.head.map)
 
@@ -77,8 +80,7 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    classifier = network.head.classify.conv
-    torch.nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.normal_(network.get_parameter("head.classify.conv.weight"), std=0.01)
     return network
 
 
@@ -93,7 +95,7 @@ def check(spec: ModelSpec, classes: int) -> None:
     """Raises ConfigError for a name the tables do not have, or a class count below two."""
     if classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, found {classes}")
-    tables = {
+    tables: dict[str, Mapping[str, Any]] = {
         "stem": STEMS, "block": BLOCKS, "activation": ACTIVATIONS, "norm": NORMS, "pooling": POOLINGS, "head": HEADS,
     }  # fmt: skip
     for field, table in tables.items():

@@ -41,21 +41,23 @@ def fold_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 def merge_branches(branches: Branches) -> tuple[Tensor, Tensor]:
     """Identity + depthwise branches with BatchNorm -> one kernel (C, 1, kF, kT) and bias (C,) (eq. 6 and 7)."""
-    size = [max(conv.kernel_size[axis] for conv in branches.convs) for axis in (0, 1)]  # type: ignore[index,union-attr]
-    weight: Tensor | float = 0.0
-    bias: Tensor | float = 0.0
-    for conv, norm in zip(branches.convs, branches.norms, strict=True):
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        w, b = fold(conv.weight, conv.bias, norm)
-        pad_f, pad_t = ((size[axis] - conv.kernel_size[axis]) // 2 for axis in (0, 1))
-        weight = weight + F.pad(w, (pad_t, pad_t, pad_f, pad_f))
-        bias = bias + b
-    assert isinstance(weight, Tensor)
-    assert isinstance(bias, Tensor)
+    folded = [
+        fold(conv.weight, conv.bias, norm)
+        for conv, norm in zip(branches.convs, branches.norms, strict=True)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    ]
+    size = [max(weight.shape[axis] for weight, _ in folded) for axis in (2, 3)]
+    weight = torch.stack([centred(weight, size) for weight, _ in folded]).sum(dim=0)
+    bias = torch.stack([bias for _, bias in folded]).sum(dim=0)
     identity = torch.zeros_like(weight)
     identity[:, :, size[0] // 2, size[1] // 2] = 1.0
     return weight + identity, bias
+
+
+def centred(weight: Tensor, size: list[int]) -> Tensor:
+    """A kernel (C, 1, kF, kT) in the middle of a larger one of `size`, zeros around it."""
+    pad_f, pad_t = ((size[axis] - weight.shape[axis + 2]) // 2 for axis in (0, 1))
+    return F.pad(weight, (pad_t, pad_t, pad_f, pad_f))
 
 
 def deploy_state(network: Network) -> State:
