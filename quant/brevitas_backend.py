@@ -3,7 +3,8 @@
 Weights are int8 with a scale per output channel, biases int32, activations uint8 with a scale per tensor: plain
 after ReLU, shifted by a zero point elsewhere. With these signs ONNX Runtime runs every convolution as an integer
 operator. Quantized values pass between layers; additions, norms and pooling work on their real values and
-quantize their result.
+quantize their result. Once frozen, convolutions, additions and products compute the runtime's own integers
+(quant/integer.py).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ with warnings.catch_warnings():
     )
     from brevitas.quant_tensor import IntQuantTensor
 
+from quant.integer import Grid, addition, convolution, product
 from system.complexity import Map
 from system.files import write_with
 from system.models.layers import (
@@ -56,48 +58,87 @@ def value(x: IntQuantTensor | Tensor) -> Tensor:
     return x.value if isinstance(x, IntQuantTensor) else x
 
 
-class Relu(nn.Module):
+def grid_of(quantize: nn.Module) -> Grid:
+    """The grid of a calibrated quantizer."""
+    return Grid(quantize.act_quant.scale().detach(), quantize.act_quant.zero_point().detach())  # type: ignore[operator,union-attr]
+
+
+def grid_under(x: IntQuantTensor) -> Grid:
+    return Grid(x.scale.detach(), x.zero_point.detach())
+
+
+class Freezable(nn.Module):
+    """`frozen` layers compute the runtime's integers instead of imitating them."""
+
+    frozen = False
+
+
+class Activation(Freezable):
+    """Ends a layer. `first` is the quantizer that its input meets."""
+
+    first: nn.Module
+
+
+class Plain(Activation):
+    """No activation: a quantizer alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = quantizer()
+
+    def forward(self, x: Tensor) -> IntQuantTensor:
+        return self.first(x)
+
+
+class Relu(Activation):
     """ReLU and its uint8 quantizer in one: the rectifier costs nothing in the integer graph."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.quantize = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
+        self.first = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
 
     def forward(self, x: Tensor) -> IntQuantTensor:
-        return self.quantize(x)
+        return self.first(x)
 
 
-class Silu(nn.Module):
+class Silu(Activation):
     """x * sigmoid(x), with a quantizer after the sigmoid, so that both run as integer operators."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.before, self.gate, self.after = quantizer(), quantizer(), quantizer()
+        self.first, self.gate, self.after = quantizer(), quantizer(), quantizer()
 
     def forward(self, x: Tensor) -> IntQuantTensor:
-        x = value(self.before(x))
-        return self.after(x * value(self.gate(torch.sigmoid(x))))
+        x = value(self.first(x))
+        gate = value(self.gate(torch.sigmoid(x)))
+        if self.frozen:
+            return self.after(product(x, grid_of(self.first), gate, grid_of(self.gate), grid_of(self.after)))
+        return self.after(x * gate)
 
 
-class Pointwise(nn.Module):
+class Pointwise(Activation):
     """Any other activation: a real function between two quantizers."""
 
     def __init__(self, function: nn.Module) -> None:
         super().__init__()
-        self.before, self.function, self.after = quantizer(), function, quantizer()
+        self.first, self.function, self.after = quantizer(), function, quantizer()
 
     def forward(self, x: Tensor) -> IntQuantTensor:
-        return self.after(self.function(value(self.before(x))))
+        return self.after(self.function(value(self.first(x))))
 
 
-def activation(name: str | None) -> nn.Module:
+ACTIVATION_LAYERS: dict[str | None, Callable[[], Activation]] = {None: Plain, "relu": Relu, "silu": Silu}
+
+
+def activation(name: str | None) -> Activation:
     """Activation and output quantizer; every layer ends in one."""
-    if name is None:
-        return quantizer()
-    return {"relu": Relu, "silu": Silu}.get(name, lambda: Pointwise(ACTIVATIONS[name][0]()))()
+    if name in ACTIVATION_LAYERS:
+        return ACTIVATION_LAYERS[name]()
+    assert name is not None
+    return Pointwise(ACTIVATIONS[name][0]())
 
 
-class QuantConvAct(Layer):
+class QuantConvAct(Layer, Freezable):
     """int8 convolution with int32 bias, then activation and quantizer. Quantized in, quantized out."""
 
     def __init__(
@@ -112,15 +153,22 @@ class QuantConvAct(Layer):
         self.act = activation(act)
 
     def forward(self, x: IntQuantTensor) -> IntQuantTensor:
+        if self.frozen:
+            weight = self.conv.quant_weight()
+            grids = grid_under(x), grid_of(self.act.first)
+            return self.act(convolution(x.value, grids[0], self.conv, weight.value, weight.scale, grids[1]))
         return self.act(self.conv(x))
 
 
-class QuantAdd(Layer):
+class QuantAdd(Layer, Freezable):
     def __init__(self, out: Map, act: str | None) -> None:
         super().__init__(out)
         self.act = activation(act)
 
     def forward(self, x: IntQuantTensor, other: IntQuantTensor) -> IntQuantTensor:
+        if self.frozen:
+            grids = grid_under(x), grid_under(other), grid_of(self.act.first)
+            return self.act(addition(x.value, grids[0], other.value, grids[1], grids[2]))
         return self.act(value(x) + value(other))
 
 
@@ -215,6 +263,13 @@ class QuantLayers:
         return Logits(x)
 
 
+def set_frozen(quantized: nn.Module, frozen: bool) -> nn.Module:
+    for module in quantized.modules():
+        if isinstance(module, Freezable):
+            module.frozen = frozen
+    return quantized
+
+
 class BrevitasBackend:
     """See quant.backend.Backend."""
 
@@ -236,10 +291,11 @@ class BrevitasBackend:
                 quantized(batch)
 
     def freeze(self, quantized: nn.Module) -> nn.Module:
-        return quantized.cpu().eval()
+        return set_frozen(quantized.cpu().eval(), True)
 
     def export_onnx(self, quantized: nn.Module, shape: Shape, path: Path, opset: int) -> None:
         def save(part: Path) -> None:
+            set_frozen(quantized, False)  # the graph holds the operators, not their arithmetic
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 export_onnx_qcdq(
@@ -247,7 +303,10 @@ class BrevitasBackend:
                     input_names=[INPUT], output_names=[OUTPUT], dynamic_axes=DYNAMIC_BATCH,
                 )  # fmt: skip
 
-        write_with(path, save)
+        try:
+            write_with(path, save)
+        finally:
+            set_frozen(quantized, True)
 
     def parameter_bits(self, quantized: nn.Module) -> dict[str, int]:
         bits = {}

@@ -12,7 +12,7 @@ from search import space, storage
 from search.fit_width import Fitted, fit_width
 from system.budget import Budget
 from system.dataset import PreparedData
-from system.errors import TinySceneError
+from system.errors import TrainingError
 from system.spec import ExperimentSpec
 from system.training import Epoch, fit
 
@@ -67,9 +67,7 @@ class Objective:
             self._tell(study, trial, TrialState.FAIL, "interrupted")
             study.enqueue_trial(trial.params)
             raise
-        except TinySceneError:
-            raise
-        except (RuntimeError, ValueError, FloatingPointError) as error:
+        except (RuntimeError, ValueError, TrainingError) as error:
             state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
         trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
         if best:

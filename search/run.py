@@ -54,19 +54,20 @@ def _count(text: str) -> int:
 
 def main(argv: list[str]) -> None:
     args = options(argv)
+    from system.budget import Budget
+    from system.options import check_device, experiment
+
+    # everything that can be refused is refused before a run folder exists, and the quick things first
+    budget = Budget.parse(args.budget, args.view)
+    spec = experiment(args, train={"epochs": args.final_epochs}).changed(budget=args.budget)
+    check_device(args.device)
     from search import space
     from search.fit_width import fit_width
     from search.objective import Objective
     from search.storage import open_study, reclaim
-    from system.budget import Budget
     from system.dataset import prepare
-    from system.options import check_device, experiment
     from system.runs import check_same, locked, provenance, write_settings
 
-    # everything that can be refused is refused before a run folder exists
-    check_device(args.device)
-    budget = Budget.parse(args.budget, args.view)
-    spec = experiment(args, train={"epochs": args.final_epochs}).changed(budget=args.budget)
     run: Path = args.run or Path("runs") / f"{run_name(spec)}-{args.budget}-s{spec.seed}"
     settings = {**spec.plain(), "search": {"epochs": args.epochs, "study": args.study, "view": args.view}}
     check_same(run / "config.yaml", settings)

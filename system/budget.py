@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from system.editions import EDITIONS
@@ -32,8 +33,9 @@ QUANTITIES = {  # limit -> (key of complexity.json, unit for messages)
     "bytes": ("total_bytes", "bytes"),
     "activation_bytes": ("peak_activation_bytes", "bytes of activations"),
 }
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)(k|M|)_(params|macs)")
-_BYTES = re.compile(r"(\d+(?:\.\d+)?)(B|kB|MB|KiB|MiB)(_activations)?")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
+_COUNT = re.compile(_NUMBER + r"(k|M|)_(params|macs)")
+_BYTES = re.compile(_NUMBER + r"(B|kB|MB|KiB|MiB)(_activations)?")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Budget:
                 quantity, factor = "activation_bytes" if noun else "bytes", BYTE_UNITS[unit]
             if quantity in limits:
                 raise BudgetError(f"budget {text!r}: {quantity} is limited twice; expected {GRAMMAR}")
-            limits[quantity] = int(float(number) * factor)
+            limits[quantity] = int(Decimal(number) * factor)  # 64.1k is 64,100: exact, unlike float
             if limits[quantity] <= 0:
                 raise BudgetError(f"budget {text!r}: the limit of {quantity} is zero, so nothing fits")
             rest = rest[match.end() + 1 :]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from system import __version__
@@ -54,7 +54,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": json.dumps(checkpoint.classes),
     }
     with whole_file(path) as part:
-        save_file(tensors, part, metadata)
+        part.write_bytes(save(tensors, metadata))  # save_file hides which error the system gave
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -41,7 +41,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that cannot be one
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if value is None:
         return {}
@@ -63,7 +63,7 @@ def override(config: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {setting}: expected section.key=value, such as train.epochs=10")
         try:
             value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             value = text
         node = result
         for key in keys[:-1]:

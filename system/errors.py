@@ -7,6 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 
+USERS_TO_SETTLE = (  # full disks, missing rights, and paths that cannot be what they are asked to be
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
+
 
 class TinySceneError(Exception):
     """Base of every error whose message is written for the user: one line, no traceback."""
@@ -26,6 +31,10 @@ class BudgetError(TinySceneError):
 
 class RunError(TinySceneError):
     """A run folder that is missing a part, or belongs to another experiment."""
+
+
+class TrainingError(TinySceneError):
+    """A training that cannot go on, such as one whose loss is no longer a number."""
 
 
 class FormatError(TinySceneError):
@@ -51,7 +60,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EFBIG):
+        if error.errno in USERS_TO_SETTLE:
             return fail(f"{error.filename or 'writing'}: {error.strerror}")
         raise
 

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from system.config import Spec
 
-Pair = tuple[int, int]
 Positive = Annotated[int, Field(ge=1)]
+Pair = tuple[Positive, Positive]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -104,13 +104,6 @@ class ModelSpec(Spec):
         StageSpec(depth=2, stride=(2, 2), ratio=2.0),
         StageSpec(depth=2, stride=(4, 2), ratio=3.0),
     )
-
-    @field_validator("stem_kernel", "stem_stride", "kernel_size")
-    @classmethod
-    def _at_least_one(cls, value: Pair) -> Pair:
-        if min(value) < 1:
-            raise ValueError("both numbers must be at least 1")
-        return value
 
     @field_validator("kernel_size")
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from system.augment import SpecAugment
 from system.dataset import PreparedData, Segments
+from system.errors import TrainingError
+from system.files import whole_file
 from system.models.network import build
 from system.progress import progress
 from system.spec import ExperimentSpec, TrainSpec
@@ -120,7 +121,7 @@ def learning_rate_factor(step: int, steps_per_epoch: int, spec: TrainSpec) -> fl
     """Linear from 0 over the warm-up, then half a cosine to 0."""
     warmup = spec.warmup() * steps_per_epoch
     if step < warmup:
-        return (step + 1) / warmup
+        return min(1.0, (step + 1) / warmup)  # a warm-up may end within a step
     progress_made = (step - warmup) / max(1.0, spec.epochs * steps_per_epoch - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress_made)))
 
@@ -174,11 +175,16 @@ class Classifier(lightning.LightningModule):
         logits = torch.cat([output for output, _ in self._outputs])
         label = torch.cat([target for _, target in self._outputs])
         log_loss = F.cross_entropy(logits, label).item()
+        if not math.isfinite(log_loss):
+            raise TrainingError(
+                f"the validation log loss after epoch {self.current_epoch + 1} is {log_loss}: the training diverged; "
+                f"lower train.learning_rate, found {self.spec.train.learning_rate:g}"
+            )
         trained = len(self._losses) * self.spec.train.batch_size
         row = Epoch(
             epoch=self.current_epoch + 1,
             train_loss=torch.stack(self._losses).mean().item(),
-            log_loss=log_loss if math.isfinite(log_loss) else float("inf"),
+            log_loss=log_loss,
             accuracy=macro_accuracy(logits.argmax(dim=1).cpu().numpy(), label.cpu().numpy()),
             seconds=seconds,
             clips_per_second=trained / seconds,
@@ -225,9 +231,8 @@ class Report(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
         if self.resume_file is not None:
-            part = self.resume_file.with_suffix(".part")
-            trainer.save_checkpoint(part)
-            os.replace(part, self.resume_file)
+            with whole_file(self.resume_file) as part:
+                trainer.save_checkpoint(part)
         if self.on_epoch is not None:
             self.on_epoch(module.history[-1])
 

@@ -1,0 +1,107 @@
+"""The deploy form computes what the train form computes (paper 001, Section III-C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import correlate2d
+from torch import nn
+
+from system.complexity import Map
+from system.models.layers import Branches, FloatLayers, NormConv
+from system.models.network import build
+from system.models.reparam import deploy, deploy_state, fold, fold_before, merge_branches
+from tests.models.variants import BASE, CASES, CLASSES, SMALL, Case, inputs, randomised
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)], ids=["f32", "f64"])
+def test_both_forms_give_the_same_logits(case: Case, dtype: torch.dtype, tolerance: float) -> None:
+    spec, shape, classes = case
+    torch.manual_seed(0)
+    network = randomised(build(spec, shape, classes)).to(dtype)
+    deployed = deploy(network, spec, shape, classes)
+    x = inputs(shape).to(dtype)
+    with torch.inference_mode():
+        expected, found = network(x), deployed(x)
+    scale = expected.abs().max()
+    assert expected.std(dim=0).max() > 1e-3 * scale  # the inputs are told apart
+    assert (found - expected).abs().max() < tolerance * scale
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_deploy_form_has_no_norm_and_one_kernel_per_axis(case: Case) -> None:
+    spec, shape, classes = case
+    trained, deployed = build(spec, shape, classes), build(spec, shape, classes, form="deploy")
+    assert any(isinstance(module, nn.BatchNorm2d) for module in trained.modules())
+    assert not any(isinstance(module, nn.modules.batchnorm._NormBase | Branches) for module in deployed.modules())
+    assert not any("norm" in key or "running" in key for key in deployed.state_dict())
+    assert deploy_state(trained).keys() == deployed.state_dict().keys()
+
+
+def test_the_trained_network_is_left_as_it_was() -> None:
+    spec = BASE.changed(block="rep_inception", downsampling="separate")
+    network = randomised(build(spec, SMALL, CLASSES))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    deployed = deploy(network, spec, SMALL, CLASSES)
+    with torch.no_grad():
+        for parameter in deployed.parameters():
+            parameter.zero_()
+    assert before.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def same(x: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """Depthwise correlation with zero padding by scipy: (C, F, T), (C, 1, kF, kT) -> (C, F, T)."""
+    return np.stack([correlate2d(plane, kernel[0], mode="same") for plane, kernel in zip(x, kernels, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [[(1, 3)], [(1, 21), (1, 11), (1, 3)], [(3, 1), (7, 1)], [(5, 5), (3, 3), (1, 1)], [(3, 1), (1, 5)]],
+    ids=str,
+)
+def test_merged_branches_against_scipy(kernels: Sequence[tuple[int, int]]) -> None:
+    channels, shape = 3, (9, 25)
+    layer = FloatLayers("train").branches(Map(channels, *shape), kernels, act=None)
+    layer.eval()
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((channels, *shape))
+    expected = x.copy()
+    with torch.no_grad():
+        for conv, norm in zip(layer.convs, layer.norms, strict=True):
+            gamma, beta, mean, deviation = generator.uniform(0.5, 2.0, (4, channels))
+            weight = generator.standard_normal(conv.weight.shape)
+            numbers = {norm.weight: gamma, norm.bias: beta, norm.running_mean: mean, conv.weight: weight}
+            for tensor, values in numbers.items():
+                tensor.copy_(torch.from_numpy(values))
+            norm.running_var.copy_(torch.from_numpy(deviation**2 - norm.eps))
+            plane = (same(x, weight) - mean[:, None, None]) / deviation[:, None, None]
+            expected += plane * gamma[:, None, None] + beta[:, None, None]
+        weight, bias = merge_branches(layer)
+    assert weight.shape == (channels, 1, max(k[0] for k in kernels), max(k[1] for k in kernels))
+    found = same(x, weight.numpy()) + bias.numpy()[:, None, None]
+    assert np.abs(found - expected).max() < 1e-4
+    assert np.abs(found - x).max() > 1
+
+
+def test_fold_by_hand() -> None:
+    """2 x + 1, then mean 3, deviation 0.5, gamma 4, beta 5: ((2 x + 1) - 3) / 0.5 * 4 + 5 = 16 x - 11."""
+    norm = nn.BatchNorm2d(1, eps=0.0)
+    with torch.no_grad():
+        for tensor, value in {norm.weight: 4.0, norm.bias: 5.0, norm.running_mean: 3.0, norm.running_var: 0.25}.items():
+            tensor.fill_(value)
+    weight, bias = fold(torch.full((1, 1, 1, 1), 2.0), torch.tensor([1.0]), norm)
+    assert (weight.item(), bias.item()) == (16.0, -11.0)
+    weight, bias = fold(torch.full((1, 1, 1, 1), 2.0), None, norm)
+    assert (weight.item(), bias.item()) == (16.0, -19.0)
+    # the other way round: ((x - 3) / 0.5 * 4 + 5) * 2 + 1 = 16 x - 37
+    layer = NormConv(Map(1, 1, 1), norm, nn.Conv2d(1, 1, 1))
+    with torch.no_grad():
+        layer.conv.weight.fill_(2.0)
+        layer.conv.bias.fill_(1.0)
+        weight, bias = fold_before(layer.norm, layer.conv)
+    assert (weight.item(), bias.item()) == (16.0, -37.0)

@@ -1,0 +1,83 @@
+"""Small networks with the statistics of trained ones, quantized and exported once per case."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from quant.backend import load_backend
+from system.models.network import Network, Shape, build
+from system.models.reparam import deploy
+from system.spec import ModelSpec, StageSpec
+
+SHAPE: Shape = (1, 24, 21)
+CLASSES = 4
+STAGES = (StageSpec(depth=1), StageSpec(depth=2, stride=(2, 2), ratio=2.0))
+INVERTED = ModelSpec(
+    width=8, width_multiple=2, stem_kernel=(3, 3), kernel_size=(3, 3), activation="relu", norm="batch",
+    pooling="average", stages=STAGES,
+)  # fmt: skip
+INCEPTION = INVERTED.changed(block="rep_inception", branches=(3, 5), stem="conv_pool", downsampling="strided")
+CASES = {
+    "inverted": INVERTED,
+    "silu_resnorm_attentive": INVERTED.changed(
+        activation="silu", norm="resnorm", pooling="attentive", activations_kept=("depthwise",)
+    ),
+    "gelu_pool": INVERTED.changed(activation="gelu", downsampling="pool"),
+    "prelu_strided": INVERTED.changed(activation="prelu", downsampling="strided"),
+    "identity_shortcut_conv_head": INVERTED.changed(
+        shortcut="identity", head="conv", stem="double_conv", downsampling="strided",
+        stages=(StageSpec(depth=1), StageSpec(depth=1, stride=(1, 2)), StageSpec(depth=1, ratio=2.0)),
+    ),
+    "inception": INCEPTION,
+    "inception_silu": INCEPTION.changed(activation="silu", norm="resnorm"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quantized:
+    spec: ModelSpec
+    network: nn.Module  # brevitas, calibrated
+    deployed: Network
+    features: torch.Tensor
+    path: Path
+
+
+def random_network(spec: ModelSpec, features: torch.Tensor) -> Network:
+    """Fresh weights, BatchNorm statistics of `features`, logits that differ from segment to segment."""
+    network = build(spec, SHAPE, CLASSES)
+    network.train()
+    with torch.no_grad():
+        for _ in range(4):
+            network(features)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.3, 0.3)
+        network.get_parameter("head.classify.conv.weight").normal_(std=0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="session", params=CASES, ids=str)
+def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    spec = CASES[request.param]
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float32))
+    features[:, :, :, ::3] += 1.0
+    deployed = deploy(random_network(spec, features), spec, SHAPE, CLASSES)
+    backend = load_backend("brevitas")
+    network = backend.prepare(deployed, spec, SHAPE, CLASSES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend.calibrate(network, list(features.split(16)))
+        network = backend.freeze(network)
+        path = tmp_path_factory.mktemp(request.param) / "int8.onnx"
+        backend.export_onnx(network, SHAPE, path, 17)
+    return Quantized(spec, network, deployed, features, path)
