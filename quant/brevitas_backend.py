@@ -9,6 +9,7 @@ quantize their result. Once frozen, convolutions, additions and products compute
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quant.integer import Grid, addition, convolution, product
+from system.complexity import Map
+from system.files import write_with
+from system.models.layers import (
+    ACTIVATIONS,
+    NORMS,
+    Layer,
+    Pair,
+    ResNorm,
+    conv_map,
+    largest,
+    mean_over_map,
+    same_padding,
+    stack_frequency,
+)
+from system.models.network import Network, Shape
+from system.onnx_float import DYNAMIC_BATCH, INPUT, OUTPUT
+from system.spec import ModelSpec
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # brevitas looks for a CUDA compiler
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import brevitas.nn as qnn
@@ -30,23 +51,9 @@ with warnings.catch_warnings():
     )
     from brevitas.quant_tensor import IntQuantTensor
 
-from quant.integer import Grid, addition, convolution, product
-from system.complexity import Map
-from system.files import write_with
-from system.models.layers import (
-    ACTIVATIONS,
-    NORMS,
-    Layer,
-    Pair,
-    conv_map,
-    largest,
-    mean_over_map,
-    same_padding,
-    stack_frequency,
-)
-from system.models.network import Network, Shape
-from system.onnx_float import DYNAMIC_BATCH, INPUT, OUTPUT
-from system.spec import ModelSpec
+warnings.filterwarnings("ignore", message="Computing zero point of output accumulator")
+warnings.filterwarnings("ignore", message="Named tensors and all their associated APIs")
+warnings.filterwarnings("ignore", message="Positional args are being deprecated", category=FutureWarning)
 
 
 def quantizer() -> nn.Module:
@@ -196,6 +203,34 @@ class QuantAttend(Layer):
         return self.quantize((value(x) * weight).sum(dim=-1, keepdim=True))
 
 
+class QuantResNorm(Layer):
+    """ResNorm (system/models/layers.py) in units of its input's quantizer step, then a quantizer.
+
+    On integers the sums of the mean and of the mean square are exact in float32, so that they do not depend on
+    the order of summation, which differs between runtimes. Without it one flipped value in a quiet band is enough
+    to change logits by several steps.
+    """
+
+    def __init__(self, out: Map) -> None:
+        super().__init__(out)
+        self.quantize = quantizer()
+
+    def forward(self, x: IntQuantTensor | Tensor) -> IntQuantTensor:
+        if not isinstance(x, IntQuantTensor):  # while calibrating
+            return self.quantize(ResNorm(self.map)(x))
+        step = float(x.scale)
+        k = x.value / step  # (B, C, F, T)
+        if not self.training:
+            k = torch.round(k)
+        mean = k.mean(dim=(1, 3), keepdim=True)
+        variance = torch.relu((k * k).mean(dim=(1, 3), keepdim=True) - mean * mean)
+        normalized = (k - mean) / torch.sqrt(variance + ResNorm.eps / step**2)
+        return self.quantize(ResNorm.weight * step * k + normalized)
+
+
+NORM_LAYERS: dict[str, Callable[[Map], Layer]] = {"resnorm": QuantResNorm}
+
+
 class Passed(Layer):
     """The map as it is."""
 
@@ -244,8 +279,7 @@ class QuantLayers:
         return QuantApply(out, lambda maps: F.avg_pool2d(maps, kernel, stride, padding))
 
     def norm(self, x: Map, kind: str) -> nn.Module:
-        layer = NORMS[kind]
-        return Passed(x) if layer is None else QuantApply(Map(*x), layer(Map(*x)))
+        return Passed(x) if NORMS[kind] is None else NORM_LAYERS[kind](Map(*x))
 
     def global_average(self, x: Map) -> nn.Module:
         return QuantApply(Map(x.channels, 1, 1), mean_over_map)

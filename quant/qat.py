@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from quant.backend import Backend
 from quant.graph import fusion, graph_complexity, logit_scale, read_graph, run_batches, session
-from system.budget import Budget
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData, Segments
 from system.errors import RunError
-from system.experiment import complexity_report, write_scores
+from system.experiment import budget_of, complexity_report, write_scores
 from system.files import write_json
 from system.models.reparam import deploy
 from system.onnx_float import INPUT, export_float
@@ -66,9 +65,9 @@ def quantize(
             standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
             resume_file=folder / ".qat.ckpt",
         )  # fmt: skip
-        history["trained"] = {"log_loss": tuned.best.log_loss, "accuracy": tuned.best.accuracy,
-                              "epoch": tuned.best.epoch, "seconds": time.monotonic() - started}  # fmt: skip
-        if history["calibrated"]["log_loss"] <= tuned.best.log_loss:
+        history["trained"] = {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy,
+                              "epoch": tuned.last.epoch, "seconds": time.monotonic() - started}  # fmt: skip
+        if history["calibrated"]["log_loss"] <= tuned.last.log_loss:
             quantized.load_state_dict(calibrated)
     history["exported"] = min(
         (name for name in ("calibrated", "trained") if name in history), key=lambda name: history[name]["log_loss"]
@@ -153,8 +152,8 @@ def int8_complexity(checkpoint: Checkpoint, counted: dict[str, Any]) -> dict[str
     planned = complexity_report(spec, len(checkpoint.classes))
     counted = {**counted, "peak_activation_bytes": planned["peak_activation_bytes"], "form": "int8", "weight_bits": 8}
     layers = counted.pop("layers")
-    budget = Budget.parse(spec.budget) if spec.budget else None
-    counted["budget"] = budget.limits() if budget else {}
+    budget = budget_of(spec)
+    counted["budget"] = budget.summary() if budget else {}
     counted["within_budget"] = budget is None or not budget.excess(counted)
     return {**counted, "layers": layers}
 

@@ -38,8 +38,8 @@ def quantize(args: argparse.Namespace) -> None:
     from system.runs import locked
 
     check_device(args.device)
-    backend = load_backend(args.backend)
     checkpoint, spec = opened(args)
+    backend = load_backend(args.backend)
     checkpoint = replace(checkpoint, spec=spec)
     data = prepare(spec.data, spec.features, spec.seed)
     with locked(args.run):

@@ -48,11 +48,10 @@ class Objective:
 
     def _train(self, study: optuna.Study, trial: Trial, experiment: ExperimentSpec) -> TrialState:
         started = time.monotonic()
-        best: list[Epoch] = []
+        history: list[Epoch] = []
 
         def on_epoch(row: Epoch) -> None:
-            if not best or row.log_loss < best[0].log_loss:
-                best[:] = [row]
+            history.append(row)
             trial.report(row.log_loss, row.epoch)
             if row.epoch < experiment.train.epochs and trial.should_prune():
                 raise optuna.TrialPruned
@@ -70,11 +69,11 @@ class Objective:
         except (RuntimeError, ValueError, TrainingError) as error:
             state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
         trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
-        if best:
-            trial.set_user_attr("epochs", best[0].epoch)
-            trial.set_user_attr("log_loss", best[0].log_loss)
-            trial.set_user_attr("accuracy", best[0].accuracy)
-        return self._tell(study, trial, state, reason, best[0].log_loss if best else None)
+        if history:
+            trial.set_user_attr("epochs", history[-1].epoch)
+            trial.set_user_attr("log_loss", history[-1].log_loss)
+            trial.set_user_attr("accuracy", history[-1].accuracy)
+        return self._tell(study, trial, state, reason, history[-1].log_loss if history else None)
 
     @staticmethod
     def _tell(

@@ -43,7 +43,7 @@ def write_search(run: Path, study: optuna.Study, budget: Budget) -> Record | Non
     write_json(
         run / "search.json",
         {
-            "budget": {"text": budget.text, "view": budget.view, **budget.limits()},
+            "budget": budget.summary(),
             "trials": trials,
             "best": {key: best[key] for key in keys} if best else None,
             "pareto": [{key: trial[key] for key in keys} for trial in pareto],

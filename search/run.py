@@ -59,17 +59,19 @@ def main(argv: list[str]) -> None:
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
     budget = Budget.parse(args.budget, args.view)
-    spec = experiment(args, train={"epochs": args.final_epochs}).changed(budget=args.budget)
+    spec = experiment(args, train={"epochs": args.final_epochs}).changed(budget=args.budget, view=args.view)
     check_device(args.device)
+    from optuna.exceptions import StorageInternalError
+
     from search import space
     from search.fit_width import fit_width
     from search.objective import Objective
-    from search.storage import open_study, reclaim
+    from search.storage import first_line, open_study, reclaim
     from system.dataset import prepare
     from system.runs import check_same, locked, provenance, write_settings
 
-    run: Path = args.run or Path("runs") / f"{run_name(spec)}-{args.budget}-s{spec.seed}"
-    settings = {**spec.plain(), "search": {"epochs": args.epochs, "study": args.study, "view": args.view}}
+    run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget}-s{spec.seed}"
+    settings = {**spec.plain(), "search": {"epochs": args.epochs, "study": args.study}}
     check_same(run / "config.yaml", settings)
     data = prepare(spec.data, spec.features, spec.seed)
     shape, classes = spec.input_shape(), len(data.classes)
@@ -87,13 +89,13 @@ def main(argv: list[str]) -> None:
         elif lost := reclaim(study):
             print(f"continuing; {lost} trial that was running when the last search ended starts again")
         short = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
-        run_trials(study, Objective(short, budget, data, args.device), args.trials, run, budget)
+        try:
+            run_trials(study, Objective(short, budget, data, args.device), args.trials, run, budget)
+        except StorageInternalError as error:
+            raise RunError(
+                f"the study's database went away ({first_line(error)}); the same command continues"
+            ) from None
         finish(study, spec, data, run, budget, args.device)
-
-
-def run_name(spec: ExperimentSpec) -> str:
-    """The data set, or the folder's name where the data set is a folder."""
-    return spec.data.dataset if spec.data.dataset != "csv" else Path(spec.data.root or "csv").resolve().name
 
 
 def refuse_impossible(budget: Budget, fit: Any) -> None:

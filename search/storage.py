@@ -29,13 +29,17 @@ def open_study(url: str, name: str, seed: int) -> optuna.Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
         )
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each have their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"--storage {shown}: the study cannot be opened ({reason}); expected a database URL such as "
+            f"--storage {shown}: the study cannot be opened ({first_line(error)}); expected a database URL such as "
             "sqlite:///runs/study.db"
         ) from None
     study.sampler = sampler(seed, len(study.get_trials(deepcopy=False)))
     return study
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def sampler(seed: int, trials_so_far: int) -> optuna.samplers.BaseSampler:

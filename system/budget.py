@@ -77,6 +77,10 @@ class Budget:
         """The limits that are set, by quantity."""
         return {quantity: limit for quantity in QUANTITIES if (limit := getattr(self, quantity)) is not None}
 
+    def summary(self) -> dict[str, int | str]:
+        """What complexity.json and search.json say of the budget."""
+        return {"text": self.text, "view": self.view, **self.limits()}
+
     def excess(self, complexity: Mapping[str, Any]) -> dict[str, int]:
         """quantity -> how much `complexity` (keys of complexity.json) is above the limit; empty if it fits."""
         over = {q: int(complexity[self._key(q)]) - limit for q, limit in self.limits().items()}

@@ -33,6 +33,11 @@ def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> Pr
     )
 
 
+def budget_of(spec: ExperimentSpec) -> Budget | None:
+    """The experiment's limits. Raises BudgetError."""
+    return Budget.parse(spec.budget, spec.view) if spec.budget else None
+
+
 def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     """complexity.json of the deploy form as the specification has it, by arithmetic.
 
@@ -41,8 +46,9 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     cost = complexity(spec.model, spec.input_shape(), classes)
     totals = cost.totals()
     report: dict[str, Any] = {**totals, "params_nonzero": totals["params"], "form": "deploy", "weight_bits": 8}
-    report["budget"] = Budget.parse(spec.budget).limits() if spec.budget else {}
-    report["within_budget"] = not spec.budget or not Budget.parse(spec.budget).excess(totals)
+    budget = budget_of(spec)
+    report["budget"] = budget.summary() if budget else {}
+    report["within_budget"] = budget is None or not budget.excess(totals)
     report["layers"] = cost.rows()
     return report
 
@@ -52,10 +58,10 @@ def train_and_report(
 ) -> dict[str, Any]:
     """Train, then write config.yaml, model.safetensors, history.csv, predictions.csv, scores.json, complexity.json.
 
-    The test fold is predicted once, here, after the epoch was chosen on the validation part. Returns the scores.
+    The test fold is predicted once, here, when training is over. Returns the scores.
     """
-    if spec.budget:
-        Budget.parse(spec.budget).check(complexity_report(spec, len(data.classes)), f"the model of {best.parent}")
+    if budget := budget_of(spec):
+        budget.check(complexity_report(spec, len(data.classes)), f"the model of {best.parent}")
     resume_file = best / RESUME_FILE
     trained = fit(spec, data, device=device, what="training", resume_file=resume_file if resume else None)
     scores = report_trained(spec, data, trained, best)
@@ -76,9 +82,9 @@ def report_trained(spec: ExperimentSpec, data: PreparedData, trained: Trained, b
     logits = logits_of(trained.network, data.test, trained.mean, trained.std)
     scores = write_scores(best, data, logits, spec.seed)
     scores["validation"] = {
-        "log_loss": trained.best.log_loss,
-        "accuracy": trained.best.accuracy,
-        "epoch": trained.best.epoch,
+        "log_loss": trained.last.log_loss,
+        "accuracy": trained.last.accuracy,
+        "epoch": trained.last.epoch,
         "n": len(data.validation),
     }
     scores["train_seconds"] = sum(row.seconds for row in trained.history)

@@ -19,9 +19,8 @@ def train(args: argparse.Namespace) -> None:
     # everything that can be refused is refused before a run folder exists, and the quick things first
     spec = experiment(args)
     check_device(args.device)
-    from system.budget import Budget
     from system.dataset import prepare
-    from system.experiment import complexity_report, show_scores, train_and_report
+    from system.experiment import budget_of, complexity_report, show_scores, train_and_report
     from system.runs import check_same, locked, provenance, write_settings
 
     best: Path = args.run / "best"
@@ -31,9 +30,8 @@ def train(args: argparse.Namespace) -> None:
         return
     complexity_report(spec, classes=2)  # a budget or a model that cannot be is refused before any audio is read
     data = prepare(spec.data, spec.features, spec.seed)
-    cost = complexity_report(spec, len(data.classes))
-    if spec.budget:
-        Budget.parse(spec.budget).check(cost, "the model of this experiment")
+    if budget := budget_of(spec):
+        budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
     best.mkdir(parents=True, exist_ok=True)
     with locked(args.run):
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))

@@ -178,6 +178,7 @@ class ExperimentSpec(Spec):
     train: TrainSpec = TrainSpec()
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
+    view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted
     seed: Annotated[int, Field(ge=0)] = 0
     provenance: dict[str, Any] | None = None  # written into run folders: versions, commit, data checksum
 

@@ -47,13 +47,19 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights of the best epoch by validation log loss."""
+    """The weights after the last epoch, where the learning rate is zero: no epoch is picked by its score.
+
+    On small sets the lowest validation log loss comes by chance, often after a few noisy epochs.
+    """
 
     network: nn.Module
     mean: np.ndarray
     std: np.ndarray
     history: tuple[Epoch, ...]
-    best: Epoch
+
+    @property
+    def last(self) -> Epoch:
+        return self.history[-1]
 
 
 def statistics(segments: Segments) -> tuple[np.ndarray, np.ndarray]:
@@ -85,16 +91,16 @@ class FeatureBatches(Dataset):
 
 
 class EpochOrder(Sampler):
-    """Batches in an order that depends on the seed and the epoch only."""
+    """Batches in an order that depends on the seed and the epoch only.
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+    `epoch` says which one runs: Lightning calls `set_epoch` of samplers, but never of batch samplers.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch  # called by Lightning
+    def __init__(self, size: int, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
         for start in range(0, self.size, self.batch_size):
             yield order[start : start + self.batch_size].tolist()
 
@@ -140,7 +146,6 @@ class Classifier(lightning.LightningModule):
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("std", torch.from_numpy(std))
         self.history: list[Epoch] = []
-        self.best_state: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
@@ -189,17 +194,13 @@ class Classifier(lightning.LightningModule):
             seconds=seconds,
             clips_per_second=trained / seconds,
         )
-        if not self.history or row.log_loss < min(past.log_loss for past in self.history):
-            self.best_state = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
         self.history.append(row)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = [tuple(row) for row in self.history]
-        checkpoint["best_state"] = self.best_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [Epoch(*row) for row in checkpoint["history"]]
-        self.best_state = checkpoint["best_state"]
 
 
 def log_loss_and_accuracy(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
@@ -265,7 +266,9 @@ def fit(
         network = build(spec.model, spec.input_shape(), len(data.classes))
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = Classifier(network, spec, mean, std)
-    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed)
+    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
+    # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise
+    own = torch.Generator()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
@@ -286,16 +289,14 @@ def fit(
         try:
             trainer.fit(
                 module,
-                DataLoader(FeatureBatches(data.train), batch_sampler=order, collate_fn=_as_is),
+                DataLoader(FeatureBatches(data.train), batch_sampler=order, collate_fn=_as_is, generator=own),
                 DataLoader(FeatureBatches(data.validation), batch_size=EVALUATION_BATCH, collate_fn=_as_is),
                 ckpt_path=resume_file if resume else None,
                 weights_only=True,
             )
         except SystemExit:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from None
-    network.load_state_dict(module.best_state)
-    best = min(module.history, key=lambda row: row.log_loss)
-    return Trained(network.cpu().eval(), mean, std, tuple(module.history), best)
+    return Trained(network.cpu().eval(), mean, std, tuple(module.history))
 
 
 def _as_is(batch: Any) -> Any:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from system.budget import BUDGET_NAMES, Budget
@@ -73,6 +73,7 @@ def test_a_limit_of_nothing_is_refused(text: str) -> None:
         Budget.parse(text)
 
 
+@settings(deadline=None)
 @given(
     params=st.none() | st.integers(1, 10**9),
     macs=st.none() | st.integers(1, 10**12),
@@ -104,11 +105,13 @@ def test_every_budget_is_read_back_exactly(
             Budget.parse(text)
 
 
+@settings(deadline=None)
 @given(number=st.integers(1, 10**6), unit=st.sampled_from([("KiB", 1024), ("MiB", 1024**2)]))
 def test_binary_units(number: int, unit: tuple[str, int]) -> None:
     assert Budget.parse(f"{number}{unit[0]}").bytes == number * unit[1]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789.kMBKi_paramscst", max_size=24))
 def test_no_text_is_anything_but_a_budget_or_a_budget_error(text: str) -> None:
     try:

@@ -26,7 +26,7 @@ def test_each_operator_by_hand() -> None:
 
 
 def test_bytes_by_hand() -> None:
-    """int8 weights; per channel a float32 scale, and for a bias int32 with a scale; 5 bytes per activation quantizer."""
+    """int8 weights; per channel a float32 scale, and for a bias int32 with a scale; 5 bytes per quantizer."""
     y = Map(2, 4, 6)
     layers = [c.convolution(X, y, (3, 3), 1, bias=True), c.activation(y, "silu", 0), c.activation(y, "prelu", 1)]
     cost = Complexity.of(layers)

@@ -1,0 +1,108 @@
+"""The solved width fills the budget: within every limit, and one step more would not be."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.fit_width import WIDEST, fit_width
+from search.space import spec_of, suggest
+from system.budget import Budget
+from system.models.catalog import CATALOG
+from system.models.network import complexity
+from system.spec import ModelSpec
+from tests.search.conftest import RandomChoices
+
+SHAPE, CLASSES = (1, 24, 15), 3
+LIMITS = {
+    "params": st.integers(200, 40_000), "macs": st.integers(20_000, 3_000_000), "bytes": st.integers(400, 60_000),
+    "activation_bytes": st.integers(500, 40_000),
+}  # fmt: skip
+budgets = st.fixed_dictionaries({}, optional=LIMITS).filter(bool)  # type: ignore[arg-type]
+specs = st.randoms(use_true_random=False).map(lambda generator: spec_of(suggest(RandomChoices(generator.choice))))
+views = st.sampled_from(["strictest", "exact", "torchinfo"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(spec=specs, limits=budgets, view=views, step=st.sampled_from([1, 2, 4, 8]))
+def test_no_limit_is_exceeded_and_one_step_more_would_be(
+    spec: ModelSpec, limits: dict[str, Any], view: str, step: int
+) -> None:
+    budget = Budget("drawn", **limits, view=view)
+    spec = spec.changed(width=step, width_multiple=step)
+
+    def over(width: int) -> dict[str, int]:
+        totals = complexity(spec.changed(width=width), SHAPE, CLASSES).totals()
+        macs = totals["macs" if view == "strictest" else f"macs_{view}"]
+        counted = {
+            "params": totals["params"], "macs": macs, "bytes": totals["total_bytes"],
+            "activation_bytes": totals["peak_activation_bytes"],
+        }  # fmt: skip
+        return {name: counted[name] - limit for name, limit in limits.items() if counted[name] > limit}
+
+    fitted = fit_width(spec, budget, SHAPE, CLASSES)
+    if fitted.spec is None:
+        assert over(step)
+        for name, amount in over(step).items():
+            assert f"{name} {amount:,} over" in fitted.reason
+        return
+    assert fitted.spec.width % step == 0
+    assert fitted.spec == spec.changed(width=fitted.spec.width)
+    assert fitted.cost == complexity(fitted.spec, SHAPE, CLASSES)
+    assert over(fitted.spec.width) == {}
+    assert fitted.spec.width + step > WIDEST or over(fitted.spec.width + step)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_costs_grow_with_the_width_as_bisection_needs(name: str) -> None:
+    spec, shape = CATALOG[name], (1, 64, 65)
+    totals = [
+        complexity(spec.changed(width=spec.width_multiple * n), shape, 10).totals().values() for n in range(1, 25)
+    ]
+    for low, high in itertools.pairwise(totals):
+        assert all(a <= b for a, b in zip(low, high, strict=True))
+
+
+def test_a_budget_that_bounds_nothing_that_grows_stops_at_the_cap() -> None:
+    fitted = fit_width(CATALOG["kt_final"], Budget.parse("900000M_macs"), SHAPE, CLASSES)
+    assert fitted.spec is not None
+    assert fitted.spec.width == WIDEST
+
+
+def test_the_budget_of_the_challenge_is_filled() -> None:
+    """KT: the number of primary channels is adjusted to meet the limit."""
+    budget = Budget.parse("dcase2022")
+    fitted = fit_width(CATALOG["kt_final"], budget, (1, 80, 51), 10)
+    assert fitted.cost is not None
+    assert budget.excess(fitted.cost.totals()) == {}
+    assert max(fitted.cost.params / 128_000, fitted.cost.macs / 30e6) > 0.8
+
+
+def test_a_relaxed_view_leaves_room_for_a_wider_network() -> None:
+    spec = CATALOG["audio_rep_inception_128k"].changed(width_multiple=1)
+    widths = []
+    for view in ("strictest", "exact"):
+        fitted = fit_width(spec, Budget.parse("20M_macs", view), (1, 256, 65), 10)
+        assert fitted.spec is not None
+        widths.append(fitted.spec.width)
+    assert widths[0] < widths[1]
+
+
+def test_a_design_that_does_not_fit_the_input_says_why() -> None:
+    fitted = fit_width(CATALOG["kt_final"], Budget.parse("dcase2022"), (1, 4, 2), 10)
+    assert (fitted.spec, fitted.cost) == (None, None)
+    assert "does not fit a map of" in fitted.reason
+
+
+def test_a_candidate_costs_milliseconds() -> None:
+    generator, budget, count = random.Random(0), Budget.parse("dcase2022"), 20
+    started = time.perf_counter()
+    for _ in range(count):
+        fit_width(spec_of(suggest(RandomChoices(generator.choice))), budget, (1, 80, 51), 10)
+    assert count / (time.perf_counter() - started) > 40

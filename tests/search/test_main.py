@@ -1,0 +1,190 @@
+"""search/run.py as a whole, on tiny data: what it leaves, how it goes on, what it refuses before anything is left."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import run as command
+from system import dataset, experiment
+from system.checkpoint import load_checkpoint
+from system.config import load_yaml
+from system.errors import BudgetError, ConfigError, RunError
+from system.runs import locked
+from tests import tiny
+from tests.search.conftest import MadeUpFit
+
+FEATURES = tiny.FEATURES.plain()
+TINY = [
+    "--set", f"data.segment_seconds={tiny.SECONDS}", "--device", "cpu",
+    *(word for key in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels")
+      for word in ("--set", f"features.{key}={FEATURES[key]}")),
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(dataset, "prepare", lambda *_: tiny.data(24, 12, 12))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "x"
+
+
+def search(run: Path, *words: str, budget: str = "4k_params_200k_macs", trials: int = 2) -> dict[str, Any]:
+    command.main(
+        ["--budget", budget, "--run", str(run), "--trials", str(trials), "--epochs", "1", "--final-epochs", "1"]
+        + [*TINY, *words]
+    )
+    return json.loads((run / "search.json").read_text())
+
+
+def test_what_a_search_leaves_and_that_the_same_command_ends_at_once(
+    run: Path, fit: MadeUpFit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = search(run)
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml", "study.db", "search.json", "pareto.csv", "pareto.png", "best/config.yaml",
+        "best/model.safetensors", "best/history.csv", "best/scores.json", "best/predictions.csv", "best/complexity.json",
+    } <= files  # fmt: skip
+    assert not [name for name in files if ".part" in name or name.endswith(".ckpt")]
+    assert load_yaml(run / "config.yaml")["provenance"]["data_checksum"] == "0" * 64
+
+    checkpoint = load_checkpoint(run / "best" / "model.safetensors")
+    assert checkpoint.spec.model.plain() == result["best"]["spec"]
+    assert checkpoint.spec.train.epochs == 1
+    complexity = json.loads((run / "best" / "complexity.json").read_text())
+    assert (complexity["params"], complexity["macs"]) == (result["best"]["params"], result["best"]["macs"])
+    assert complexity["within_budget"] is True
+    assert complexity["params"] <= 4000
+    assert complexity["macs"] <= 200_000
+    scores = json.loads((run / "best" / "scores.json").read_text())
+    assert {"split", "accuracy", "log_loss", "n", "class_wise", "device_wise", "device_groups", "interval"} <= set(
+        scores
+    )
+    assert (scores["split"], scores["n"]) == ("test", 12)
+    with (run / "best" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert sum(float(rows[0][name]) for name in tiny.CLASSES) == pytest.approx(1)
+
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.suffix != ".png"}
+    capsys.readouterr()
+    search(run)
+    assert "nothing to do" in capsys.readouterr().out
+    assert len(fit.trained) == 2
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_other_settings_on_an_existing_run_are_refused_with_the_difference(run: Path, fit: MadeUpFit) -> None:
+    run.mkdir(parents=True)
+    fit.on_start = _stop
+    with pytest.raises(KeyboardInterrupt):
+        search(run)
+    for words, said in (
+        (("--seed", "1"), "seed: 0 there, 1 asked for"),
+        (("--epochs", "2"), "search.epochs: 1 there, 2 asked for"),
+        (("--final-epochs", "2"), "train.epochs: 1 there, 2 asked for"),
+        (("--budget", "64KiB"), "budget: 4k_params_200k_macs there, 64KiB asked for"),
+        (("--view", "exact"), "view: strictest there, exact asked for"),
+    ):
+        with pytest.raises(RunError, match=f"{run} holds another experiment .*{said}"):
+            search(run, *words)
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_better_winner_replaces_what_was_made_of_the_old_one(run: Path, fit: MadeUpFit) -> None:
+    first = search(run, trials=1)
+    (run / "quant" / "brevitas").mkdir(parents=True)
+    fit.loss = lambda spec: 0.01
+    second = search(run, trials=2)
+    assert second["best"]["number"] != first["best"]["number"]
+    assert load_checkpoint(run / "best" / "model.safetensors").spec.model.plain() == second["best"]["spec"]
+    assert not (run / "quant").exists()
+
+
+def test_a_kill_in_the_winner_s_training_costs_no_trial(
+    run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "fit", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(run)
+    assert not (run / "best" / "scores.json").exists()
+    search(run)
+    assert (run / "best" / "scores.json").is_file()
+    assert len(fit.trained) == 2
+
+
+@pytest.mark.parametrize("view", ["exact", "torchinfo"])
+def test_a_relaxed_view_holds_to_the_end(view: str, run: Path, fit: MadeUpFit) -> None:
+    """The winner may be over the budget in another view; its own decides, and is recorded."""
+    result = search(run, "--view", view, budget="100k_macs", trials=1)
+    assert result["budget"]["view"] == view
+    assert result["best"]["macs"] > 100_000  # the largest of the views
+    complexity = json.loads((run / "best" / "complexity.json").read_text())
+    assert complexity[f"macs_{view}"] <= 100_000
+    assert complexity["within_budget"] is True
+
+
+@pytest.mark.parametrize("budget", ["1_params", "10_macs", "100B", "64KiB_10B_activations"])
+def test_an_impossible_budget_says_what_the_least_is_and_leaves_no_run(
+    budget: str, run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "PROBES", 20)
+    with pytest.raises(BudgetError, match=f"nothing fits the budget {budget}: the smallest of .* over the limit of"):
+        search(run, budget=budget)
+    assert not run.parent.exists()
+    assert fit.trained == []
+
+
+def test_an_input_that_no_network_fits_is_told_and_leaves_no_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "PROBES", 20)
+    with pytest.raises((BudgetError, ConfigError), match="does not fit a map of"):
+        search(run, "--set", "features.n_mels=1")
+    assert not run.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        (["--storage", "postgresql://someone:secret@127.0.0.1:9/db"], RunError, "--storage 127.0.0.1:9/db: the study"),
+        (["--storage", "sqlite:////dev/null/study.db"], RunError, "the study cannot be opened"),
+        (["--budget", "128k"], BudgetError, "budget '128k': cannot read '128k'; expected limits"),
+        (["--set", "train.epoch=3"], ConfigError, "train.epoch: unknown key, did you mean 'epochs'"),
+        (["--dataset", "csv"], ConfigError, "data.root: the data set csv needs a folder"),
+    ],
+)
+def test_a_refused_start_leaves_no_run(words: list[str], error: type[Exception], said: str, run: Path) -> None:
+    with pytest.raises(error, match=said) as caught:
+        search(run, *words)
+    assert "secret" not in str(caught.value)
+    assert not run.parent.exists()
+
+
+@pytest.mark.parametrize("words", [["--trials", "0"], ["--epochs", "1.5"], ["--view", "fvcore"], ["--device", "tpu"]])
+def test_a_wrong_option_is_a_usage_error(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        search(run, *words)
+    assert caught.value.code == 2
+    assert f"error: argument {words[0]}" in capsys.readouterr().err
+    assert not run.parent.exists()
+
+
+def test_a_run_in_use_is_refused(run: Path) -> None:
+    run.mkdir(parents=True)
+    with locked(run), pytest.raises(RunError, match="in use by another process"):
+        search(run)
+
+
+def test_the_default_run_is_named_after_data_budget_and_seed(run: Path, fit: MadeUpFit) -> None:
+    fit.on_start = _stop
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--budget", "4k_params", "--seed", "7", *TINY])
+    assert [path.name for path in run.parent.iterdir()] == ["made-4k_params-s7"]

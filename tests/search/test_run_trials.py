@@ -1,0 +1,199 @@
+"""The loop of a search with made-up trainings: what counts, what is recorded, what stops it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search import run as command
+from search import space
+from search.report import best_of, pareto_of
+from search.storage import was_trained
+from system.budget import Budget
+from system.errors import RunError, TrainingError
+from system.spec import ExperimentSpec
+from tests.search.conftest import HALF_INFEASIBLE, MadeUpFit, Search, loss_of
+
+
+def states(result: dict[str, Any]) -> Counter[str]:
+    return Counter(trial["state"] for trial in result["trials"])
+
+
+def fail_on(counts: set[int], error: type[Exception] = RuntimeError) -> Any:
+    def on_start(count: int, spec: ExperimentSpec) -> None:
+        if count in counts:
+            raise error(f"broken\nfor training {count}" if error is RuntimeError else "broken alike")
+
+    return on_start
+
+
+def test_as_many_are_trained_as_asked_for_and_infeasible_ones_do_not_count(search: Search, fit: MadeUpFit) -> None:
+    result = search.until(6)
+    found = states(result)
+    assert len(fit.trained) == 6 == found["COMPLETE"] + found["PRUNED"]
+    assert found["INFEASIBLE"] > 0
+    for trial in result["trials"]:
+        if trial["state"] == "INFEASIBLE":
+            assert trial["spec"] is trial["log_loss"] is trial["seconds"] is None
+            assert "parameters" in trial["reason"]
+            assert "over" in trial["reason"]
+        elif "reason" not in trial:
+            assert trial["params"] <= 1500
+            assert trial["spec"] in fit.specs()
+
+
+def test_search_json_has_its_keys(search: Search, fit: MadeUpFit) -> None:
+    result = search.until(4)
+    assert result["budget"]["params"] == 1500
+    keys = {"number", "state", "params", "macs", "log_loss", "accuracy", "seconds", "spec"}
+    assert all(keys <= set(trial) for trial in result["trials"])
+    assert {trial["state"] for trial in result["trials"]} <= {"COMPLETE", "PRUNED", "FAILED", "INFEASIBLE"}
+    assert {"number", "params", "macs", "log_loss", "accuracy", "spec"} == set(result["best"])
+    complete = [trial for trial in result["trials"] if trial["state"] == "COMPLETE"]
+    assert result["best"]["log_loss"] == min(trial["log_loss"] for trial in complete)
+    winner = next(spec for spec in fit.trained if spec.model.plain() == result["best"]["spec"])
+    assert result["best"]["log_loss"] == pytest.approx(loss_of(winner))
+    rows = (search.run / "pareto.csv").read_text().splitlines()
+    assert rows[0] == "number,params,macs,log_loss,accuracy"
+    assert [int(row.split(",")[0]) for row in rows[1:]] == [trial["number"] for trial in result["pareto"]]
+
+
+def test_known_designs_come_first(tmp_path: Path, fit: MadeUpFit) -> None:
+    Search(tmp_path / "run", Budget.parse("20k_params")).start().until(2)
+    assert [spec.model.block for spec in fit.trained] == [design["block"] for design in space.KNOWN_DESIGNS]
+
+
+def test_the_length_of_a_trial_is_the_experiment_s(tmp_path: Path, fit: MadeUpFit) -> None:
+    search = Search(tmp_path / "run", epochs=3)
+    search.until(1)
+    trial = next(trial for trial in search.study.trials if trial.state == TrialState.COMPLETE)
+    assert sorted(trial.intermediate_values) == [1, 2, 3]
+    assert fit.trained[0].train.epochs == 3
+
+
+def test_the_same_network_is_not_trained_twice(search: Search, fit: MadeUpFit) -> None:
+    search.until(1)
+    trained = next(trial for trial in search.study.trials if was_trained(trial))
+    search.study.enqueue_trial(trained.params)
+    result = search.until(3)
+    assert len(fit.trained) == 3
+    assert len({str(spec) for spec in fit.specs()}) == 3
+    again = [trial for trial in result["trials"] if trial.get("reason") == "this network was trained before"]
+    assert len(again) >= 1
+    assert all(trial["state"] == "FAILED" and trial["seconds"] is None for trial in again)
+
+
+def test_a_trial_behind_the_others_is_pruned_and_recorded(search: Search, fit: MadeUpFit) -> None:
+    fit.loss = lambda spec: 1.0 if len(fit.trained) <= 4 else 2.0
+    result = search.until(5)
+    assert states(result)["PRUNED"] == 1
+    pruned = next(trial for trial in result["trials"] if trial["state"] == "PRUNED")
+    assert pruned["log_loss"] == pytest.approx(2.1)  # after the first of two epochs
+    assert "median" in pruned["reason"]
+    assert result["best"]["log_loss"] == 1.0
+
+
+def test_a_failing_trial_is_recorded_and_the_study_goes_on(search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = fail_on({2})
+    result = search.until(4)
+    assert len(fit.trained) == 4
+    failed = [trial for trial in result["trials"] if trial["state"] == "FAILED" and trial["seconds"] is not None]
+    assert [(trial["reason"], trial["log_loss"]) for trial in failed] == [("RuntimeError: broken", None)]
+    assert failed[0]["spec"] == fit.specs()[1]
+    assert result["best"]["number"] != failed[0]["number"]
+
+
+def test_a_diverged_trial_is_a_failed_trial(search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = fail_on({1}, TrainingError)
+    result = search.until(2)
+    assert len(fit.trained) == 2
+    assert "TrainingError: broken alike" in [trial.get("reason") for trial in result["trials"]]
+
+
+def test_three_that_fail_alike_stop_the_search(search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = fail_on({2, 3, 4, 5, 6}, ValueError)
+    with pytest.raises(RunError, match=r"^3 trials in a row failed alike \(ValueError: broken alike\); see .*h\.json$"):
+        search.until(8)
+    assert len(fit.trained) == 4
+    assert states(search.result())["FAILED"] >= 3
+
+
+def test_failures_with_a_success_between_do_not_stop_it(search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = fail_on({1, 2, 4, 5}, ValueError)
+    search.until(6)
+    assert len(fit.trained) == 6
+
+
+def test_without_any_success_there_is_no_winner(search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = fail_on({1, 2})
+    with pytest.raises(RunError, match=r"no trial of .* finished; see the reasons in .*search\.json"):
+        search.until(2)
+    assert search.result()["best"] is None
+    assert search.result()["pareto"] == []
+
+
+def test_a_space_that_holds_no_more_ends_the_search(
+    search: Search, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "IDLE_DRAWS", 5)
+    one_design = tuple(row._replace(values=row.values[:1]) for row in space.SPACE)
+    monkeypatch.setattr(space, "SPACE", one_design)
+    search.budget = Budget.parse("20k_params")
+    object.__setattr__(search.objective, "budget", search.budget)
+    search.until(4)
+    assert len(fit.trained) == 1
+    assert "the space holds no more" in capsys.readouterr().out
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_other_trials(tmp_path: Path, fit: MadeUpFit) -> None:
+    drawn = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit.trained.clear()
+        Search(tmp_path / name, seed=seed).until(7)
+        drawn.append(fit.specs())
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_each_trial_is_one_line(search: Search, fit: MadeUpFit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit.on_start = fail_on({2})
+    search.until(3)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for line, words in zip(lines, ("(1 of 3) complete", "(2 of 3) fail", "(3 of 3) complete"), strict=True):
+        assert words in line
+    assert "best so far" in lines[0]
+    assert "(RuntimeError: broken)" in lines[1]
+
+
+def record(number: int, params: int, macs: int, log_loss: float, state: str = "COMPLETE") -> dict[str, Any]:
+    return {"number": number, "params": params, "macs": macs, "log_loss": log_loss, "state": state}
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    trials = [
+        record(0, 100, 50, 1.0),
+        record(1, 100, 60, 1.0),  # beaten by 0
+        record(2, 90, 70, 1.1),
+        record(3, 200, 40, 1.0),
+        record(4, 200, 90, 0.9),
+        record(5, 200, 95, 1.2),  # beaten by several
+        record(6, 1, 1, 0.1, "PRUNED"),
+    ]
+    assert [trial["number"] for trial in pareto_of(trials)] == [3, 0, 2, 4]
+    assert best_of(trials) == trials[4]
+    assert best_of([trials[6]]) is None
+
+
+def test_a_pruned_trial_is_not_told_a_value(search: Search, fit: MadeUpFit) -> None:
+    fit.loss = lambda spec: 1.0 if len(fit.trained) <= 4 else 2.0
+    search.until(5)
+    told = {trial.state: trial.user_attrs.get("epochs") for trial in search.study.trials if was_trained(trial)}
+    assert told == {TrialState.COMPLETE: 2, TrialState.PRUNED: 1}
+    assert isinstance(search.study.pruner, optuna.pruners.MedianPruner)
+    assert HALF_INFEASIBLE.params == 1500

@@ -1,0 +1,140 @@
+"""A killed search loses at most its running trial; a storage that cannot be is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search import storage
+from search.storage import open_study, reclaim, record_of
+from system.errors import RunError
+from system.spec import ExperimentSpec
+from tests.search.conftest import MadeUpFit, Search
+
+
+class Killed(BaseException):
+    """As good as SIGKILL: nothing is told to the study any more."""
+
+
+def kill_on(count_to_kill: int) -> object:
+    def on_start(count: int, spec: ExperimentSpec) -> None:
+        if count == count_to_kill:
+            raise Killed
+
+    return on_start
+
+
+@pytest.mark.parametrize("killed", [1, 3])
+def test_after_a_kill_just_the_running_trial_is_trained_again(killed: int, search: Search, fit: MadeUpFit) -> None:
+    fit.on_start = kill_on(killed)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        search.until(5)
+    assert [trial.state for trial in search.open().trials].count(TrialState.RUNNING) == 1
+    assert reclaim(search.study) == 1
+    fit.on_start = lambda count, spec: None
+    result = search.until(5)
+    specs = fit.specs()
+    assert len(specs) == 6
+    assert specs[killed] == specs[killed - 1]  # at once, before any new one
+    assert len({str(spec) for spec in specs}) == 5
+    done = [trial for trial in result["trials"] if trial["state"] in ("COMPLETE", "PRUNED")]
+    assert len(done) == 5
+    assert reclaim(search.open()) == 0
+
+
+def test_a_finished_search_trains_nothing_more_and_a_longer_one_only_the_rest(search: Search, fit: MadeUpFit) -> None:
+    search.until(3)
+    before = search.result()
+    search.open()
+    assert search.until(3) == before
+    assert len(fit.trained) == 3
+    search.open()
+    after = search.until(5)
+    assert len(fit.trained) == 5
+    assert after["trials"][: len(before["trials"])] == before["trials"]
+
+
+def test_control_c_puts_the_trial_in_line_again(search: Search, fit: MadeUpFit) -> None:
+    def interrupt(count: int, spec: ExperimentSpec) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    fit.on_start = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        search.until(3)
+    assert reclaim(search.open()) == 0
+    assert TrialState.RUNNING not in [trial.state for trial in search.study.trials]
+    result = search.until(3)
+    specs = fit.specs()
+    assert len(specs) == 4
+    assert specs[2] == specs[1]
+    assert [trial["reason"] for trial in result["trials"] if trial["state"] == "FAILED"].count("interrupted") == 1
+
+
+def test_a_resumed_study_does_not_repeat_its_draws(tmp_path: Path) -> None:
+    def draws(study: optuna.Study, count: int) -> list[str]:
+        found = []
+        for _ in range(count):
+            study.sampler = storage.sampler(0, len(study.trials))
+            trial = study.ask()
+            found.append("".join(trial.suggest_categorical(f"x{i}", ("a", "b", "c", "d")) for i in range(8)))
+            study.tell(trial, 1.0)
+        return found
+
+    whole = draws(open_study(f"sqlite:///{tmp_path}/whole.db", "s", 0), 6)
+    url = f"sqlite:///{tmp_path}/parts.db"
+    parts = draws(open_study(url, "s", 0), 3) + draws(open_study(url, "s", 0), 3)
+    assert parts == whole
+    assert len(set(whole)) == 6
+
+
+def test_states_as_search_json_has_them(tmp_path: Path) -> None:
+    study = open_study(f"sqlite:///{tmp_path}/study.db", "s", 0)
+    attributes = [{storage.INFEASIBLE: True}, {storage.DUPLICATE: True}, {storage.INTERRUPTED: True}, {}, {}, {}]
+    failed, pruned = TrialState.FAIL, TrialState.PRUNED
+    ends = [pruned, failed, failed, failed, pruned, TrialState.COMPLETE]
+    for attrs, state in zip(attributes, ends, strict=True):
+        trial = study.ask()
+        for key, value in attrs.items():
+            trial.set_user_attr(key, value)
+        study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state=state)
+    study.ask()
+    assert [record_of(trial)["state"] for trial in study.trials] == [
+        "INFEASIBLE", "FAILED", "FAILED", "FAILED", "PRUNED", "COMPLETE", "RUNNING",
+    ]  # fmt: skip
+    assert [storage.was_trained(trial) for trial in study.trials] == [False, False, False, True, True, True, False]
+
+
+def test_studies_of_one_database_are_told_apart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/deep/folder/study.db"
+    open_study(url, "a", 0).ask()
+    assert len(open_study(url, "a", 0).trials) == 1
+    assert len(open_study(url, "b", 0).trials) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://someone:secret@127.0.0.1:9/db", "127.0.0.1:9/db"),
+        ("nonsense", "nonsense"),
+        ("nodb://x", "nodb://x"),
+        ("sqlite:////dev/null/study.db", "sqlite:////dev/null/study.db"),
+        ("sqlite:////proc/nowhere/study.db", "sqlite:////proc/nowhere/study.db"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_one_line_without_the_password(url: str, shown: str) -> None:
+    with pytest.raises(RunError) as caught:
+        open_study(url, "s", 0)
+    message = str(caught.value)
+    assert message.startswith(f"--storage {shown}: the study cannot be opened (")
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("this is no database, " * 100)
+    with pytest.raises(RunError, match="the study cannot be opened"):
+        open_study(f"sqlite:///{tmp_path}/study.db", "s", 0)
