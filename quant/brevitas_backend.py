@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,9 +57,22 @@ warnings.filterwarnings("ignore", message="Named tensors and all their associate
 warnings.filterwarnings("ignore", message="Positional args are being deprecated", category=FutureWarning)
 
 
-def quantizer() -> nn.Module:
-    """real or quantized values -> uint8 with a zero point"""
-    return qnn.QuantIdentity(act_quant=ShiftedUint8ActPerTensorFloat, return_quant_tensor=True)
+class Freezable(nn.Module):
+    """`frozen` layers compute the runtime's integers instead of imitating them."""
+
+    frozen = False
+
+
+class Quantizer(Freezable, qnn.QuantIdentity):
+    """real values -> uint8 with a zero point"""
+
+    def __init__(self) -> None:
+        qnn.QuantIdentity.__init__(self, act_quant=ShiftedUint8ActPerTensorFloat, return_quant_tensor=True)
+
+    def forward(self, x: Tensor) -> IntQuantTensor:
+        if self.frozen:
+            x = grid_of(self).nearest(x)  # ONNX rounds, then adds the zero point; brevitas adds it first
+        return super().forward(x)
 
 
 def value(x: IntQuantTensor | Tensor) -> Tensor:
@@ -67,17 +81,12 @@ def value(x: IntQuantTensor | Tensor) -> Tensor:
 
 def grid_of(quantize: nn.Module) -> Grid:
     """The grid of a calibrated quantizer."""
-    return Grid(quantize.act_quant.scale().detach(), quantize.act_quant.zero_point().detach())  # type: ignore[operator,union-attr]
+    act_quant: Any = quantize.act_quant
+    return Grid(act_quant.scale().detach(), act_quant.zero_point().detach())
 
 
 def grid_under(x: IntQuantTensor) -> Grid:
     return Grid(x.scale.detach(), x.zero_point.detach())
-
-
-class Freezable(nn.Module):
-    """`frozen` layers compute the runtime's integers instead of imitating them."""
-
-    frozen = False
 
 
 class Activation(Freezable):
@@ -91,7 +100,7 @@ class Plain(Activation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = quantizer()
+        self.first = Quantizer()
 
     def forward(self, x: Tensor) -> IntQuantTensor:
         return self.first(x)
@@ -113,7 +122,7 @@ class Silu(Activation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.gate, self.after = quantizer(), quantizer(), quantizer()
+        self.first, self.gate, self.after = Quantizer(), Quantizer(), Quantizer()
 
     def forward(self, x: Tensor) -> IntQuantTensor:
         x = value(self.first(x))
@@ -128,7 +137,7 @@ class Pointwise(Activation):
 
     def __init__(self, function: nn.Module) -> None:
         super().__init__()
-        self.first, self.function, self.after = quantizer(), function, quantizer()
+        self.first, self.function, self.after = Quantizer(), function, Quantizer()
 
     def forward(self, x: Tensor) -> IntQuantTensor:
         return self.after(self.function(value(self.first(x))))
@@ -185,7 +194,7 @@ class QuantApply(Layer):
     def __init__(self, out: Map, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__(out)
         self.function = function
-        self.quantize = quantizer()
+        self.quantize = Quantizer()
 
     def forward(self, x: IntQuantTensor | Tensor) -> IntQuantTensor:
         return self.quantize(self.function(value(x)))
@@ -196,7 +205,7 @@ class QuantAttend(Layer):
 
     def __init__(self, out: Map) -> None:
         super().__init__(out)
-        self.quantize = quantizer()
+        self.quantize = Quantizer()
 
     def forward(self, x: IntQuantTensor, score: IntQuantTensor) -> IntQuantTensor:
         weight = value(score).softmax(dim=-1)
@@ -213,7 +222,7 @@ class QuantResNorm(Layer):
 
     def __init__(self, out: Map) -> None:
         super().__init__(out)
-        self.quantize = quantizer()
+        self.quantize = Quantizer()
 
     def forward(self, x: IntQuantTensor | Tensor) -> IntQuantTensor:
         if not isinstance(x, IntQuantTensor):  # while calibrating

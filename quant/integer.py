@@ -26,6 +26,10 @@ class Grid(NamedTuple):
         """Integers minus the zero point of values that lie on the grid."""
         return torch.round(x / self.scale)
 
+    def nearest(self, x: Tensor) -> Tensor:
+        """QuantizeLinear: the value of the grid nearest to each real value, ties to even before the zero point."""
+        return self.real(torch.round(x / self.scale) + self.zero_point)
+
     def real(self, integer: Tensor) -> Tensor:
         """Rounded integers, zero point included, to the values they stand for; saturates."""
         return (integer.clamp(0, 255) - self.zero_point) * self.scale
@@ -47,9 +51,9 @@ def convolution(x: Tensor, x_grid: Grid, conv: nn.Conv2d, weight: Tensor, weight
 
 
 def addition(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y_grid: Grid) -> Tensor:
-    """QLinearAdd: two fused multiply-adds onto a constant, then round to even."""
+    """QLinearAdd: fused multiply-adds onto a constant, then round to even."""
     a_ratio, b_ratio = a_grid.scale / y_grid.scale, b_grid.scale / y_grid.scale
-    constant = y_grid.zero_point - (a_ratio * a_grid.zero_point + b_ratio * b_grid.zero_point)
+    constant = y_grid.zero_point - fused_multiply_add(a_grid.zero_point, a_ratio, b_ratio * b_grid.zero_point)
     inner = fused_multiply_add(b_grid.steps(b) + b_grid.zero_point, b_ratio, constant)
     return y_grid.real(torch.round(fused_multiply_add(a_grid.steps(a) + a_grid.zero_point, a_ratio, inner)))
 

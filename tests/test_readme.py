@@ -1,0 +1,34 @@
+"""The front door stays true: commands, files and the search space it shows are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from search.space import SPACE
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_search_choice_stands_in_the_table() -> None:
+    for row in SPACE:
+        assert f"| {row.name.replace('_', ' ')} | {', '.join(map(str, row.values))} |" in README
+
+
+def test_every_file_it_names_exists() -> None:
+    named = set(re.findall(r"`((?:system|search|quant|submission|benchmarks)/[a-z0-9_./]*)`", README))
+    named |= set(re.findall(r"python ((?:system|search|quant|submission|benchmarks)/\w+\.py)", README))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"search", "test", "test-all", "lint", "setup"} <= set(targets)
+    assert set(re.findall(r"`?make ([\w-]+)", README)) <= set(targets)
+
+
+def test_ci_runs_exactly_the_test_command() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines[-1] == "make test"
