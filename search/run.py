@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from system.budget import Budget
     from system.spec import ExperimentSpec
 
-TRIALS, EPOCHS, FINAL_EPOCHS = 8, 3, 30
+TRIALS, EPOCHS, FINAL_EPOCHS = 6, 3, 30
 SAME_FAILURES, IDLE_DRAWS = 3, 200
 PROBES = 300
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ def open_study(url: str, name: str, seed: int) -> optuna.Study:
     shown = url.split("@")[-1]
     try:
         if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+            new_database(Path(url.removeprefix("sqlite:///").partition("?")[0]))
         study = optuna.create_study(
             study_name=name,
             storage=optuna.storages.RDBStorage(url),
@@ -35,6 +37,26 @@ def open_study(url: str, name: str, seed: int) -> optuna.Study:
         ) from None
     study.sampler = sampler(seed, len(study.get_trials(deepcopy=False)))
     return study
+
+
+def new_database(path: Path) -> None:
+    """Make an SQLite file with Optuna's tables, whole, if there is none.
+
+    Optuna makes the tables one by one: a file that was cut off between them could never be used again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        tables = optuna.storages.RDBStorage(f"sqlite:///{part}")
+        tables.remove_session()
+        tables.engine.dispose()
+        try:
+            os.link(part, path)  # unlike a move, it never takes the place of a faster process's database
+        except OSError:
+            if not path.exists():
+                os.replace(part, path)
 
 
 def first_line(error: Exception) -> str:

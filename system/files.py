@@ -19,6 +19,17 @@ from system.errors import RunError
 
 
 @contextmanager
+def _naming(path: Path, part: Path) -> Iterator[None]:
+    """Let a full disk name the file that was to be written: a failed write knows no name, or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there on success, remove it on any failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,9 +37,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     part = Path(name)
     try:
-        yield part
-        part.chmod(0o644)
-        os.replace(part, path)
+        with _naming(path, part):
+            yield part
+            part.chmod(0o644)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -42,13 +54,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
-        yield part
-        part.chmod(0o755)
-        try:
-            os.replace(part, path)
-        except OSError:
-            if not path.is_dir():
-                raise
+        with _naming(path, part):
+            yield part
+            part.chmod(0o755)
+            try:
+                os.replace(part, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -86,8 +99,9 @@ def whole_folder_for_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        yield folder / path.name
-        os.replace(folder / path.name, path)
+        with _naming(path, folder / path.name):
+            yield folder / path.name
+            os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

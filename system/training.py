@@ -237,6 +237,9 @@ class Report(lightning.Callback):
         if self.on_epoch is not None:
             self.on_epoch(module.history[-1])
 
+    def on_exception(self, *_: Any) -> None:
+        self.teardown()
+
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "_bar"):
             self._bar.__exit__(None, None, None)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+import system  # noqa: F401  (before torch: it sets how OpenMP threads wait)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 

@@ -186,7 +186,7 @@ def test_a_training_goes_on_after_a_full_disk_and_after_control_c(refusals: Outc
 
     full = place.call(*words, before=no_file_over_8_kilobytes)
     assert full.returncode == 2, full.stderr
-    assert "File too large" in one_error(full.stderr)
+    assert one_error(full.stderr) == "error: r/best/.training.ckpt: File too large"
     assert [path.name for path in best.iterdir()] == ["config.yaml"]
 
     with subprocess.Popen(

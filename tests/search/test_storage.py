@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import optuna
@@ -115,6 +116,20 @@ def test_studies_of_one_database_are_told_apart(tmp_path: Path) -> None:
     assert len(open_study(url, "b", 0).trials) == 0
 
 
+def test_the_database_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, others = f"sqlite:///{tmp_path}/study.db", f"sqlite:///{tmp_path}/elsewhere.db"
+    open_study(others, "s", 0).ask()
+    make = optuna.storages.RDBStorage
+
+    def overtaken(part: str) -> optuna.storages.RDBStorage:
+        (tmp_path / "elsewhere.db").rename(tmp_path / "study.db")
+        monkeypatch.setattr(optuna.storages, "RDBStorage", make)
+        return make(part)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", overtaken)
+    assert len(open_study(url, "s", 0).trials) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -132,6 +147,28 @@ def test_a_storage_that_cannot_be_is_one_line_without_the_password(url: str, sho
     assert message.startswith(f"--storage {shown}: the study cannot be opened (")
     assert "\n" not in message
     assert "secret" not in message
+
+
+def test_a_database_that_was_cut_off_while_it_was_made_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its unique index, Optuna makes a second study of the same name, and then cannot tell them apart."""
+
+    def cut_off(url: str) -> None:
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+            database.execute("CREATE TABLE studies (study_id INTEGER PRIMARY KEY, study_name VARCHAR(512))")
+        raise Killed
+
+    url = f"sqlite:///{tmp_path}/runs/study.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages, "RDBStorage", cut_off)
+        with pytest.raises(Killed):
+            open_study(url, "s", 0)
+    assert list((tmp_path / "runs").iterdir()) == []
+    for _ in range(3):
+        open_study(url, "s", 0).ask()
+    assert len(open_study(url, "s", 0).trials) == 3
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["study.db"]
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

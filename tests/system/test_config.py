@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from system.budget import Budget
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
 from system.files import write_yaml
+from system.models.catalog import CATALOG
+from system.models.network import complexity
 from system.options import add_experiment_options, check_device, experiment
 from system.registry import Registry, unknown
 from system.spec import ExperimentSpec, FeatureSpec, ModelSpec, TrainSpec
@@ -226,3 +229,25 @@ def test_a_registry_explains_and_refuses_a_second_of_a_name() -> None:
     with pytest.raises(ValueError, match="'one' is registered twice"):
         table.add("one")(2)
     assert unknown("thing", 3, ["b", "a"]) == "unknown thing 3 (known: a, b)"
+
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "system" / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_published_experiment_is_whole_and_within_its_budget(path: Path) -> None:
+    spec = from_command_line("--config", str(path))
+    cost = complexity(spec.model, spec.input_shape(), 10)
+    if spec.budget is not None:
+        budget = Budget.parse(spec.budget)
+        assert budget.excess(cost.totals()) == {}
+        wider = spec.model.changed(width=spec.model.width + spec.model.width_multiple)
+        assert budget.excess(complexity(wider, spec.input_shape(), 10).totals())  # it fills it
+    assert load_yaml(path).keys() <= ExperimentSpec.model_fields.keys()
+
+
+def test_the_published_experiments_are_there() -> None:
+    assert {"kt_final", "audio_rep_inception_128k", "dcase2024_baseline"} <= {path.stem for path in CONFIGS}
+    baseline = from_command_line("--config", str(next(p for p in CONFIGS if p.stem == "dcase2024_baseline")))
+    assert baseline.input_shape() == (1, 256, 65)
+    assert baseline.model == CATALOG["dcase2024_baseline"]

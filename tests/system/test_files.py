@@ -133,12 +133,13 @@ def test_a_disk_that_fills_up_half_way_leaves_the_old_file(
 
     def half(self: Path, text: str, *args: Any, **kwargs: Any) -> int:
         whole(self, text[: len(text) // 2], *args, **kwargs)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(self)] if old else []))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", half)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             writer(path)
+    assert caught.value.filename == str(path)  # neither no name nor the temporary one
     assert names(tmp_path) == (["file"] if old else [])
     assert not old or path.read_text() == old
     writer(path)
