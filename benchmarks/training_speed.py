@@ -68,7 +68,8 @@ def main() -> None:
         for name, (layout, wait) in CASES.items():
             environment = {**os.environ, "OMP_WAIT_POLICY": wait}
             command = [sys.executable, __file__, "--measure", layout]
-            started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(1 + args.beside)]
+            count = 2 if args.beside else 1
+            started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(count)]
             rates[name].append(min(float(process.communicate()[0]) for process in started))
     first = statistics.median(rates["channels last, sleeping"])
     for name, values in rates.items():

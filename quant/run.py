@@ -24,7 +24,8 @@ def opened(args: argparse.Namespace) -> Any:
     wrong = [setting for setting in args.settings if not setting.startswith(("quant.", "data.root="))]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: only quant.KEY and data.root can change after training")
-    plain = override(checkpoint.spec.plain(), args.settings)
+    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    plain = override(checkpoint.spec.plain(), settings)
     return checkpoint, parse(ExperimentSpec, plain, str(args.run))
 
 
@@ -97,7 +98,7 @@ COMMANDS = {
 
 def main(argv: list[str]) -> None:
     from quant.backend import BACKENDS
-    from system.options import add_device_option
+    from system.options import add_common_options
 
     parser = argparse.ArgumentParser(prog="quant/run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -106,7 +107,7 @@ def main(argv: list[str]) -> None:
         p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
         p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS))
         p.add_argument("--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE")
-        add_device_option(p)
+        add_common_options(p)
         p.set_defaults(call=call)
     args = parser.parse_args(argv)
     if not args.run.is_dir():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from search.objective import Objective
     from system.budget import Budget
+    from system.complexity import Complexity
     from system.spec import ExperimentSpec
 
 TRIALS, EPOCHS, FINAL_EPOCHS = 6, 3, 30
@@ -28,7 +29,7 @@ PROBES = 300
 
 
 def options(argv: list[str]) -> argparse.Namespace:
-    from system.options import add_device_option, add_experiment_options
+    from system.options import add_common_options, add_experiment_options
 
     parser = argparse.ArgumentParser(prog="search/run.py", description=__doc__)
     parser.add_argument("--budget", required=True, metavar="B", help="limits: 128k_params_30M_macs, dcase2022, ...")
@@ -42,7 +43,7 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its database")
     parser.add_argument("--run", type=Path, metavar="runs/NAME", help="default: runs/<dataset>-<budget>-s<seed>")
     add_experiment_options(parser)
-    add_device_option(parser)
+    add_common_options(parser)
     return parser.parse_args(argv)
 
 
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> None:
     from search import space
     from search.fit_width import fit_width
     from search.objective import Objective
-    from search.storage import first_line, open_study, reclaim
+    from search.storage import claim, first_line, open_study, reclaim
     from system.dataset import prepare
     from system.runs import check_same, locked, provenance, write_settings
 
@@ -83,10 +84,11 @@ def main(argv: list[str]) -> None:
     with locked(run):
         write_settings(run / "config.yaml", settings, provenance(spec, data.checksum))
         study = open_study(args.storage or f"sqlite:///{run}/study.db", args.study, spec.seed)
+        claim(study, {**settings, "data_checksum": data.checksum}, str(run))
         if not study.get_trials(deepcopy=False):
             for design in space.KNOWN_DESIGNS:
                 study.enqueue_trial(design)
-        elif lost := reclaim(study):
+        elif lost := reclaim(study, str(run.resolve())):
             print(f"continuing; {lost} trial that was running when the last search ended starts again")
         short = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
         try:
@@ -106,12 +108,18 @@ def refuse_impossible(budget: Budget, fit: Any) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    smallest = None
+    limits = budget.limits()
+
+    def share(cost: Complexity) -> float:
+        """The largest excess as a multiple of its limit."""
+        return max(amount / limits[quantity] for quantity, amount in budget.excess(cost.totals()).items())
+
+    smallest: Complexity | None = None
     for _ in range(PROBES):
         fitted = fit(space.spec_of(space.suggest(probe.ask())))
         if fitted.spec is not None:
             return
-        if fitted.cost is not None and (smallest is None or fitted.cost.macs < smallest.macs):
+        if fitted.cost is not None and (smallest is None or share(fitted.cost) < share(smallest)):
             smallest = fitted.cost
     if smallest is None:
         raise BudgetError(f"no network of the search space fits the input: {fitted.reason}")
@@ -134,6 +142,7 @@ def run_trials(study: optuna.Study, objective: Objective, wanted: int, run: Path
     while (trained := sum(map(storage.was_trained, study.get_trials(deepcopy=False)))) < wanted:
         study.sampler = storage.sampler(objective.experiment.seed, len(study.get_trials(deepcopy=False)))
         trial = study.ask()
+        trial.set_user_attr(storage.RUN, str(run.resolve()))
         state = objective.run(study, trial)
         record = storage.record_of(study.get_trials(deepcopy=False)[trial.number])
         if record["seconds"] is None:

@@ -99,7 +99,7 @@ def with_interval(value: float, interval: Sequence[float] | None, factor: float,
 
 
 def main(argv: Sequence[str]) -> int:
-    from submission.options import add_common_options
+    from system.options import add_common_options
 
     parser = argparse.ArgumentParser(prog="submission/leaderboard.py", description="Rank runs by their test scores.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="R", help="run folders")

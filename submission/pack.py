@@ -25,7 +25,7 @@ def named_run(text: str) -> tuple[str, Path]:
 
 
 def parser() -> argparse.ArgumentParser:
-    from submission.options import add_common_options
+    from system.options import add_common_options
 
     options = argparse.ArgumentParser(prog="submission/pack.py", description="Write and validate a submission package.")
     options.add_argument("--edition", required=True, metavar="E", help="2022, or own for any data set")

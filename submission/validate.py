@@ -139,7 +139,7 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    from submission.options import add_common_options
+    from system.options import add_common_options
 
     parser = argparse.ArgumentParser(prog="submission/validate.py", description="Check a submission package.")
     parser.add_argument("file", type=Path, metavar="FILE.zip", help="the package")

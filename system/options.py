@@ -11,21 +11,22 @@ from system.spec import ExperimentSpec
 
 
 def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
-    """--config, --set, --seed and, if `data`, --dataset, --data-root and --skip-bad."""
+    """--config, --set and, if `data`, --dataset, --data-root and --skip-bad."""
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment (default: the KT report's)")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default 0)")
     if data:
         parser.add_argument("--dataset", metavar="D", help="made (default), tau2022 or csv")
         parser.add_argument("--data-root", metavar="DIR", help="folder of the data set")
         parser.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and count them")
 
 
-def add_device_option(parser: argparse.ArgumentParser) -> None:
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """--device and --seed, which every command takes, also those that compute nothing at random."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the run's, or 0)")
 
 
 def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> ExperimentSpec:
@@ -55,10 +56,14 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     return spec
 
 
-def check_device(device: str) -> None:
-    """Raises ConfigError if --device cuda is asked for where there is none."""
-    if device == "cuda":
-        import torch
+def check_device(device: str) -> str:
+    """The name of the torch device. Raises ConfigError if --device cuda is asked for where there is none."""
+    if device == "cpu":
+        return "cpu"
+    import torch
 
-        if not torch.cuda.is_available():
-            raise ConfigError("--device cuda: no CUDA device is visible here; use --device auto or cpu")
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise ConfigError("--device cuda: no CUDA device is visible here; use --device auto or cpu")
+    return "cpu"

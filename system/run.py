@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -43,14 +44,17 @@ def evaluate(args: argparse.Namespace) -> None:
     from system.dataset import prepare
     from system.evaluation import score
     from system.experiment import predictions_of, show_scores
+    from system.options import check_device
     from system.training import logits_of
 
+    device = check_device(args.device)
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
     spec = checkpoint.spec
-    data = prepare(spec.data, spec.features, spec.seed)
+    data = prepare(spec.data, spec.features, spec.seed)  # the split of the training, whatever --seed says
     part = getattr(data, args.part)
-    logits = logits_of(checkpoint.network(), part, checkpoint.mean, checkpoint.std)
-    show_scores(score(predictions_of(data, part, logits), args.part, data.device_groups, spec.seed), str(args.run))
+    logits = logits_of(checkpoint.network().to(device), part, checkpoint.mean, checkpoint.std)
+    seed = spec.seed if args.seed is None else args.seed  # of the bootstrap
+    show_scores(score(predictions_of(data, part, logits), args.part, data.device_groups, seed), str(args.run))
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -59,12 +63,15 @@ def predict(args: argparse.Namespace) -> None:
     from system.checkpoint import load_checkpoint
     from system.dataset import stream_features
     from system.evaluation import probabilities_of
+    from system.options import check_device
 
+    device = check_device(args.device)
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
-    network, spec = checkpoint.network(), checkpoint.spec
+    network, spec = checkpoint.network().to(device), checkpoint.spec
     with torch.inference_mode():
         for rows, features in stream_features(args.files, spec.features, spec.data.segment_seconds):
-            probabilities = probabilities_of(network(torch.from_numpy(checkpoint.standardize(features))).numpy())
+            batch = torch.from_numpy(checkpoint.standardize(features)).to(device)
+            probabilities = probabilities_of(network(batch).cpu().numpy())
             for row, p in zip(rows, probabilities, strict=True):
                 print(f"{args.files[row]}\t{checkpoint.classes[p.argmax()]}\t{p.max():.4f}")
 
@@ -100,37 +107,30 @@ def data(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str]) -> None:
-    from system.options import add_device_option, add_experiment_options
+    from system.options import add_common_options, add_experiment_options
 
     parser = argparse.ArgumentParser(prog="system/run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    p = commands.add_parser("train", help="train one experiment into RUN/best")
-    add_experiment_options(p)
-    add_device_option(p)
-    p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
-    p.set_defaults(call=train)
+    def command(call: Callable[[argparse.Namespace], None], text: str, run: bool = False) -> argparse.ArgumentParser:
+        p = commands.add_parser(call.__name__, help=text)
+        add_common_options(p)
+        if run:
+            p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
+        p.set_defaults(call=call)
+        return p
 
-    p = commands.add_parser("evaluate", help="score a run's float model again from its checkpoint")
-    p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
+    add_experiment_options(command(train, "train one experiment into RUN/best", run=True))
+    p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
     p.add_argument("--part", choices=("validation", "test"), default="validation")
-    p.set_defaults(call=evaluate)
-
-    p = commands.add_parser("predict", help="label recordings with a run's float model, one line per segment")
-    p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
+    p = command(predict, "label recordings with a run's float model, one line per segment", run=True)
     p.add_argument("files", nargs="+", type=Path, metavar="a.wav")
-    p.set_defaults(call=predict)
-
-    p = commands.add_parser("complexity", help="parameters and MACs of the named models, in every official view")
+    p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true")
     which.add_argument("--model", metavar="NAME")
     p.add_argument("--json", action="store_true")
-    p.set_defaults(call=complexity)
-
-    p = commands.add_parser("data", help="read a data set, fill the caches, and say what is in it")
-    add_experiment_options(p)
-    p.set_defaults(call=data)
+    add_experiment_options(command(data, "read a data set, fill the caches, and say what is in it"))
 
     args = parser.parse_args(argv)
     if getattr(args, "run", None) is not None and args.command != "train" and not args.run.is_dir():

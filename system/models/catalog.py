@@ -25,8 +25,14 @@ PUBLISHED = {"dcase2024_baseline": Published((1, 256, 65), 10, {"params": 61_148
 # Swish in the middle only, ResNorm, attentive pooling, BatchNorm + strided convolution between stages.
 CATALOG.add("kt_final")(
     ModelSpec(
-        width=20,
+        width=18,
+        width_multiple=2,
         activations_kept=("depthwise",),
+        stages=(
+            StageSpec(depth=2),
+            StageSpec(depth=2, stride=(2, 2), ratio=2.0),
+            StageSpec(depth=2, stride=(2, 2), ratio=4.0),
+        ),
     )
 )
 

@@ -12,10 +12,12 @@ from torch import nn
 from system.config import load_yaml, parse
 from system.files import write_yaml
 from system.models.blocks import BLOCKS
+from system.models.catalog import CATALOG
 from system.models.heads import HEADS, POOLINGS
 from system.models.layers import ACTIVATIONS, NORMS
 from system.models.network import Network, build
 from system.models.stems import STEMS
+from system.runs import load_experiment
 from system.spec import ModelSpec
 from tests.models.variants import BASE, CASES, CLASSES, SMALL, Case, inputs, randomised
 
@@ -142,3 +144,10 @@ def test_the_same_seed_gives_the_same_weights() -> None:
         states.append(build(BASE, SMALL, CLASSES).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+def test_a_configuration_and_the_catalog_mean_the_same_network_by_one_name() -> None:
+    configs = sorted((Path(__file__).resolve().parents[2] / "system/configs").glob("*.yaml"))
+    assert len(configs) >= 3
+    for path in configs:
+        assert load_experiment(path).model == CATALOG[path.stem], path.name

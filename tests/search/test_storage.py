@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search import storage
-from search.storage import open_study, reclaim, record_of
+from search.storage import claim, open_study, reclaim, record_of
 from system.errors import RunError
 from system.spec import ExperimentSpec
 from tests.search.conftest import MadeUpFit, Search
@@ -34,7 +35,7 @@ def test_after_a_kill_just_the_running_trial_is_trained_again(killed: int, searc
     with pytest.raises(Killed):
         search.until(5)
     assert [trial.state for trial in search.open().trials].count(TrialState.RUNNING) == 1
-    assert reclaim(search.study) == 1
+    assert reclaim(search.study, str(search.run.resolve())) == 1
     fit.on_start = lambda count, spec: None
     result = search.until(5)
     specs = fit.specs()
@@ -43,7 +44,7 @@ def test_after_a_kill_just_the_running_trial_is_trained_again(killed: int, searc
     assert len({str(spec) for spec in specs}) == 5
     done = [trial for trial in result["trials"] if trial["state"] in ("COMPLETE", "PRUNED")]
     assert len(done) == 5
-    assert reclaim(search.open()) == 0
+    assert reclaim(search.open(), str(search.run.resolve())) == 0
 
 
 def test_a_finished_search_trains_nothing_more_and_a_longer_one_only_the_rest(search: Search, fit: MadeUpFit) -> None:
@@ -66,7 +67,7 @@ def test_control_c_puts_the_trial_in_line_again(search: Search, fit: MadeUpFit) 
     fit.on_start = interrupt
     with pytest.raises(KeyboardInterrupt):
         search.until(3)
-    assert reclaim(search.open()) == 0
+    assert reclaim(search.open(), str(search.run.resolve())) == 0
     assert TrialState.RUNNING not in [trial.state for trial in search.study.trials]
     result = search.until(3)
     specs = fit.specs()
@@ -168,10 +169,35 @@ def test_a_database_that_was_cut_off_while_it_was_made_is_not_left(
     for _ in range(3):
         open_study(url, "s", 0).ask()
     assert len(open_study(url, "s", 0).trials) == 3
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["study.db"]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"study.db", "study.db-journal"}
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is no database, " * 100)
     with pytest.raises(RunError, match="the study cannot be opened"):
         open_study(f"sqlite:///{tmp_path}/study.db", "s", 0)
+
+
+def test_a_shared_database_never_mixes_two_experiments(search: Search) -> None:
+    settings = {"train": {"epochs": 3}, "data_checksum": "a"}
+    claim(search.study, settings, "runs/one")
+    claim(search.open(), settings, "runs/two")
+    with pytest.raises(RunError, match=r"train\.epochs: 3 there, 4 asked for"):
+        claim(search.open(), {"train": {"epochs": 4}, "data_checksum": "a"}, "runs/three")
+
+
+def test_a_trial_of_another_run_is_left_running(search: Search) -> None:
+    trial = search.study.ask()
+    trial.set_user_attr("run", "/elsewhere/run")
+    assert reclaim(search.open(), str(search.run.resolve())) == 0
+    assert search.study.trials[trial.number].state == TrialState.RUNNING
+
+
+def test_an_infeasible_candidate_costs_milliseconds(search: Search) -> None:
+    started = time.perf_counter()
+    for _ in range(10):
+        trial = search.study.ask()
+        for number in range(14):
+            trial.suggest_categorical(f"choice{number}", (1, 2, 3))
+        search.study.tell(trial, state=TrialState.PRUNED)
+    assert (time.perf_counter() - started) / 10 < 0.25
