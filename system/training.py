@@ -110,7 +110,19 @@ class EpochOrder(Sampler):
 
 def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(B, F, T) log-mel -> (B, 1, F, T)"""
-    return ((features - mean[:, None]) / std[:, None]).unsqueeze(1).contiguous(memory_format=torch.channels_last)
+    return ((features - mean[:, None]) / std[:, None]).unsqueeze(1)
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/training_speed.py).
+
+    In PyTorch 2.11 the backward pass of a convolution from one channel to fewer than 16, in this layout, writes
+    outside its memory: seen with a 5x5 kernel and stride 2x2, as crashes under glibc's heap checks.
+    """
+    narrow = any(
+        conv.in_channels == 1 and conv.out_channels < 16 for conv in network.modules() if isinstance(conv, nn.Conv2d)
+    )
+    return torch.contiguous_format if narrow else torch.channels_last
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -264,10 +276,9 @@ def fit(
     """
     torch.manual_seed(spec.seed)
     mean, std = standardization or statistics(data.train)
-    # channels last: 1.4 times the clips per second of the default layout on a CPU (benchmarks/training_speed.py)
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
     module = Classifier(network, spec, mean, std)
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise

@@ -17,7 +17,8 @@ import soundfile
 from system.data import scenes
 from system.data.cache import build_once, cache_folder
 from system.data.folds import DATASETS, DatasetFolds
-from system.data.tau import LIST_COLUMNS, META_COLUMNS, SCENES, load_layout
+from system.data.tau import LIST_COLUMNS, META_COLUMNS, load_layout
+from system.editions import SCENES
 from system.errors import DataError
 from system.files import write_csv
 from system.progress import progress

@@ -13,22 +13,11 @@ from pathlib import Path
 
 from system.data.folds import DATASETS, Clip, DatasetFolds, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
+from system.editions import SCENES
 from system.errors import DataError
 from system.progress import Step, progress
 from system.spec import DataSpec
 
-SCENES = (
-    "airport",
-    "bus",
-    "metro",
-    "metro_station",
-    "park",
-    "public_square",
-    "shopping_mall",
-    "street_pedestrian",
-    "street_traffic",
-    "tram",
-)
 RECORDED_DEVICES = ("a", "b", "c")
 """The microphones; s1, s2, ... are recordings of `a` passed through a simulated device."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from system.data.folds import DatasetFolds
-from system.data.tau import SCENES, evaluation_list, load
+from system.data.tau import evaluation_list, load
+from system.editions import SCENES
 from system.errors import DataError
 from system.spec import DataSpec
 

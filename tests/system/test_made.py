@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from system.data import made, scenes
 from system.data.made import CITIES, PARTS, Part, made_folder, recordings, write_set
-from system.data.tau import SCENES
 from system.dataset import prepare
+from system.editions import SCENES
 from system.errors import DataError
 from system.spec import DataSpec, FeatureSpec
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -233,3 +236,32 @@ def test_scores_against_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # predicted classes that do not occur
         assert accuracy == pytest.approx(balanced_accuracy_score(label, seen))
+
+
+NARROW_STEM = """
+import sys; sys.path.insert(0, {root!r})
+import system, torch
+from system.models.network import build
+from system.spec import ModelSpec, StageSpec
+from system.training import memory_format
+torch.manual_seed(0)
+stages = (StageSpec(depth=1), StageSpec(depth=1, stride=(2, 2)))
+spec = ModelSpec(width={width}, width_multiple=2, stem_kernel=(5, 5), stem_stride=(2, 2), block="inverted",
+                 activation="relu", norm="batch", pooling="average", downsampling="strided", stages=stages)
+network = build(spec, (1, 80, 51), 10).train()
+network = network.to(memory_format=memory_format(network))
+for step in range(15):
+    loss = network(torch.randn(32 if step % 5 else 19, 1, 80, 51)).square().mean()
+    loss.backward()
+print("trained", memory_format(network))
+"""
+
+
+@pytest.mark.parametrize(("width", "layout"), [(4, "contiguous_format"), (16, "channels_last")])
+def test_no_width_writes_outside_its_memory(width: int, layout: str) -> None:
+    """PyTorch's channels-last kernels corrupt the heap for narrow stems; glibc's checks show it at once."""
+    code = NARROW_STEM.format(root=str(Path(__file__).resolve().parents[2]), width=width)
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=3", "MALLOC_CHECK_": "3"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"trained torch.{layout}"
