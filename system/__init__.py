@@ -5,5 +5,5 @@ import os
 __version__ = "0.1.0"
 
 # Idle OpenMP threads sleep instead of spinning. Where another process shares the cores, spinning threads made
-# training ten times slower (benchmarks/training_speed.py); alone on a machine it costs nothing measurable.
+# training up to ten times slower (benchmarks/training_speed.py --beside).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
