@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,14 +43,13 @@ def walk(where: Path, data: list[str]) -> Path:
     return where / "r"
 
 
-def check(run: Path) -> dict[str, object]:
+def check(run: Path) -> dict[str, Any]:
     parity = json.loads((run / "quant/brevitas/parity.json").read_text())
     assert parity["argmax_agreement"] >= 0.999
     assert parity["max_lsb"] <= 2
     assert parity["fused"]["conv_integer"] == parity["fused"]["conv_total"]
     scores = json.loads((run / "quant/brevitas/scores.json").read_text())
     assert scores["split"] == "test"
-    assert scores["accuracy"] > 1.5 / len(scores["class_wise"])  # well above chance after three epochs
     return {**scores, "compared": parity["n"]}
 
 
@@ -58,6 +58,7 @@ def test_real_recordings(name: str, shared_data: Path, tmp_path: Path) -> None:
     folder, settings = SETS[name]
     extra = [word for setting in settings for word in ("--set", setting.format(shared=shared_data))]
     scores = check(walk(tmp_path, ["--dataset", "csv", "--data-root", str(shared_data / folder), *extra]))
+    assert scores["accuracy"] > 1.5 / len(scores["class_wise"])  # above chance after three epochs
     if name == "esc10_devices":
         assert set(scores["device_wise"]) == {"a", "s1", "s2", "s3", "s4", "s5", "s6"}
         assert set(scores["device_groups"]) == {"real", "seen", "unseen"}
