@@ -32,14 +32,14 @@ def measure(layout: str) -> float:
     import torch
     import torch.nn.functional as F
 
-    from system.models.catalog import CATALOG
+    from system.models.catalog import model_spec
     from system.models.network import build
 
     torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count() or 1)
     order = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     shape = (1, 80, 51)
-    network = build(CATALOG["kt_final"], shape, 10).to(memory_format=order)
+    network = build(model_spec("kt_final"), shape, 10).to(memory_format=order)
     features = torch.randn(BATCH, *shape).to(memory_format=order)
     label = torch.randint(0, 10, (BATCH,))
     optimizer = torch.optim.AdamW(network.parameters())

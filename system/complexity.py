@@ -1,11 +1,12 @@
-"""What a network costs, counted three ways, layer by layer.
+"""What a network costs, counted four ways, layer by layer.
 
 Rules (facts measured on the official tools):
     exact         weights x output positions of convolutions, and the multiply-adds of attention; no bias, no norm
     torchinfo     DCASE 2022-2025: (weights + bias) x output positions; any other layer: its parameters, once
     nessi_tflite  NeSsi on a TFLite file: convolutions without bias, + kernel area per output of pooling,
                   + one per input of a mean, + one per output of an addition
-`macs` is the largest of the three, so that a legal model stays legal whoever counts it.
+    fvcore        papers 000 and 001: convolutions without bias, + 2 per output of BatchNorm; no official limit uses it
+`macs` is the largest of the first three, so that a legal model stays legal whoever counts it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class LayerCost(NamedTuple):
     macs_exact: int = 0
     macs_torchinfo: int = 0
     macs_nessi_tflite: int = 0
+    macs_fvcore: int = 0
 
     @property
     def params(self) -> int:
@@ -60,12 +62,13 @@ class Complexity(NamedTuple):
     macs_exact: int
     macs_torchinfo: int
     macs_nessi_tflite: int
+    macs_fvcore: int
     weight_bytes: int
     total_bytes: int
 
     @classmethod
     def of(cls, layers: Sequence[LayerCost], weight_bits: int = 8) -> Complexity:
-        weights = biases = other = scales = exact = torchinfo = nessi = 0
+        weights = biases = other = scales = exact = torchinfo = nessi = fvcore = 0
         quantizers = 1  # of the input
         for layer in layers:
             weights += layer.weights
@@ -76,10 +79,13 @@ class Complexity(NamedTuple):
             exact += layer.macs_exact
             torchinfo += layer.macs_torchinfo
             nessi += layer.macs_nessi_tflite
+            fvcore += layer.macs_fvcore
         weight_bytes = (weights * weight_bits + 7) // 8
         # a bias is stored as int32 with a scale per channel beside the weight's own
         side = biases * (BIAS_BYTES + SCALE_BYTES) + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
-        return cls(tuple(layers), weights + biases + other, exact, torchinfo, nessi, weight_bytes, weight_bytes + side)
+        return cls(
+            tuple(layers), weights + biases + other, exact, torchinfo, nessi, fvcore, weight_bytes, weight_bytes + side
+        )
 
     @property
     def macs(self) -> int:
@@ -105,6 +111,7 @@ class Complexity(NamedTuple):
             "macs_exact": self.macs_exact,
             "macs_torchinfo": self.macs_torchinfo,
             "macs_nessi_tflite": self.macs_nessi_tflite,
+            "macs_fvcore": self.macs_fvcore,
             "weight_bytes": self.weight_bytes,
             "total_bytes": self.total_bytes,
             "peak_activation_bytes": self.peak_activation_bytes(),
@@ -132,12 +139,13 @@ def convolution(x: Map, y: Map, kernel: tuple[int, int], groups: int, bias: bool
     exact = weights * y.positions
     return LayerCost(
         "conv" if groups == 1 else "depthwise" if groups == x.channels else "grouped",
-        (x,), y, weights, biases, 0, y.channels, 1, exact, exact + biases * y.positions, exact,
+        (x,), y, weights, biases, 0, y.channels, 1, exact, exact + biases * y.positions, exact, exact,
     )  # fmt: skip
 
 
 def batch_norm(x: Map) -> LayerCost:
-    return LayerCost("batch_norm", (x,), Map(*x), other_params=2 * x.channels, macs_torchinfo=2 * x.channels)
+    params = 2 * x.channels
+    return LayerCost("batch_norm", (x,), Map(*x), other_params=params, macs_torchinfo=params, macs_fvcore=2 * x.size)
 
 
 def activation(x: Map, name: str, params: int) -> LayerCost:

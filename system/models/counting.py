@@ -49,13 +49,13 @@ class CostLayers:
         return self._activate(y, act)
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> Counted:
-        if self.form == "train":
+        if self.form != "deploy":
             x = self._record(complexity.batch_norm(x))
         y = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
         return Counted(self._record(complexity.convolution(x, y, stride, 1, True)))
 
     def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> Counted:
-        if self.form == "deploy":
+        if self.form != "train":
             y = self._record(complexity.convolution(x, Map(*x), largest(kernels), x.channels, True))
             return self._activate(y, act)
         y = x

@@ -5,7 +5,8 @@ checked when a network is declared. Factories: `FloatLayers` here (train and dep
 (counts instead of computing), and one per quantizer in the package `quant`.
 
 Forms: in the train form a convolution is followed by BatchNorm and re-parameterized blocks have parallel
-branches; in the deploy form every such group is one convolution with a bias.
+branches; in the merged form (as paper 001 deploys) the branches are one kernel and every other BatchNorm stays;
+in the deploy form every such group is one convolution with a bias.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from system.errors import ConfigError
 from system.registry import Registry
 
 Pair = tuple[int, int]
-Form = Literal["train", "deploy"]
+Form = Literal["train", "merged", "deploy"]
+FORMS: tuple[Form, ...] = ("train", "merged", "deploy")
 
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # name -> (module, parameters)
     "relu": (nn.ReLU, 0),
@@ -202,7 +204,7 @@ NORMS.add("resnorm")(ResNorm)
 
 
 class FloatLayers:
-    """Builds float modules in the train or the deploy form."""
+    """Builds float modules in one of the three forms."""
 
     def __init__(self, form: Form) -> None:
         self.form = form
@@ -225,7 +227,7 @@ class FloatLayers:
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> nn.Module:
         out = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
-        before = nn.BatchNorm2d(x.channels) if self.form == "train" else nn.Identity()
+        before = nn.Identity() if self.form == "deploy" else nn.BatchNorm2d(x.channels)
         return NormConv(out, before, nn.Conv2d(x.channels, channels, stride, stride))
 
     def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Re-parameterization: a state-dict map from the train form onto a freshly built deploy form.
+"""Re-parameterization: a state-dict map from the train form onto a freshly built merged or deploy form.
 
 Nothing is converted in place. Every map is exact in real arithmetic (paper 001, Section III-C, eq. 3-7).
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.models.layers import Branches, ConvNormAct, NormConv
+from system.models.layers import Branches, ConvNormAct, Form, NormConv
 from system.models.network import Network, Shape, build
 from system.spec import ModelSpec
 
@@ -60,15 +60,16 @@ def centred(weight: Tensor, size: list[int]) -> Tensor:
     return F.pad(weight, (pad_t, pad_t, pad_f, pad_f))
 
 
-def deploy_state(network: Network) -> State:
-    """The deploy form's state dict of a train-form network."""
+def deploy_state(network: Network, form: Form = "deploy") -> State:
+    """The state dict of a train-form network's merged or deploy form."""
+    fold_norms = form == "deploy"
     state: State = {}
     done: set[str] = set()
     for name, module in network.named_modules():
         folded: tuple[Tensor, Tensor] | None = None
-        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
+        if fold_norms and isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
             folded = fold(module.conv.weight, module.conv.bias, module.norm)
-        elif isinstance(module, NormConv) and isinstance(module.norm, nn.BatchNorm2d):
+        elif fold_norms and isinstance(module, NormConv) and isinstance(module.norm, nn.BatchNorm2d):
             folded = fold_before(module.norm, module.conv)
         elif isinstance(module, Branches):
             folded = merge_branches(module)
@@ -81,9 +82,9 @@ def deploy_state(network: Network) -> State:
     return {key: value.detach().clone() for key, value in state.items()}
 
 
-def deploy(network: Network, spec: ModelSpec, shape: Shape, classes: int) -> Network:
-    """A deploy-form network that computes what `network` computes in evaluation mode."""
+def deploy(network: Network, spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Network:
+    """A network of the deploy (or merged) form that computes what `network`, of the train form, does when evaluated."""
     dtype = next(network.parameters()).dtype
-    deployed = build(spec, shape, classes, form="deploy").to(dtype)
-    deployed.load_state_dict(deploy_state(network), strict=True)
+    deployed = build(spec, shape, classes, form).to(dtype)
+    deployed.load_state_dict(deploy_state(network, form), strict=True)
     return deployed.eval()

@@ -12,9 +12,9 @@ from torch import nn
 from system.config import load_yaml, parse
 from system.files import write_yaml
 from system.models.blocks import BLOCKS
-from system.models.catalog import CATALOG
+from system.models.catalog import model_spec
 from system.models.heads import HEADS, POOLINGS
-from system.models.layers import ACTIVATIONS, NORMS
+from system.models.layers import ACTIVATIONS, FORMS, NORMS
 from system.models.network import Network, build
 from system.models.stems import STEMS
 from system.runs import load_experiment
@@ -44,7 +44,7 @@ def test_each_layer_writes_the_map_it_declares(case: Case) -> None:
     def see(module: nn.Module, _: object, y: torch.Tensor) -> None:
         seen.append((type(module).__name__, tuple(module.map), tuple(y.shape[1:])))  # type: ignore[arg-type]
 
-    for form in ("train", "deploy"):
+    for form in FORMS:
         network = build(spec, shape, classes, form).eval()
         for name, module in network.named_modules():
             if hasattr(module, "map") and name != "output":  # flattened logits are no map
@@ -58,10 +58,10 @@ def test_each_layer_writes_the_map_it_declares(case: Case) -> None:
 def test_builds_on_the_meta_device(case: Case) -> None:
     spec, shape, classes = case
     with torch.device("meta"):
-        networks = [build(spec, shape, classes, form) for form in ("train", "deploy")]
+        networks = [build(spec, shape, classes, form) for form in FORMS]
     for network in networks:
         assert {p.device.type for p in network.parameters()} == {"meta"}
-    assert networks[1](torch.empty(2, *shape, device="meta")).shape == (2, classes)
+    assert networks[-1](torch.empty(2, *shape, device="meta")).shape == (2, classes)
 
 
 @every_case
@@ -150,4 +150,4 @@ def test_a_configuration_and_the_catalog_mean_the_same_network_by_one_name() -> 
     configs = sorted((Path(__file__).resolve().parents[2] / "system/configs").glob("*.yaml"))
     assert len(configs) >= 3
     for path in configs:
-        assert load_experiment(path).model == CATALOG[path.stem], path.name
+        assert load_experiment(path).model == model_spec(path.stem), path.name

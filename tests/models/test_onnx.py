@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from system.models.catalog import CATALOG
+from system.models.catalog import model_spec
 from system.models.network import build
 from system.models.reparam import deploy
 from system.onnx_float import INPUT, OUTPUT, export_float
@@ -20,7 +20,7 @@ SHAPE = (1, 48, 33)
 
 @pytest.mark.parametrize("name", ["kt_final", "audio_rep_inception_128k"])
 def test_onnx_equals_torch(name: str, tmp_path: Path) -> None:
-    spec = CATALOG[name]
+    spec = model_spec(name)
     network = deploy(randomised(build(spec, SHAPE, 10)), spec, SHAPE, 10)
     export_float(network, SHAPE, tmp_path / "float.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["float.onnx"]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from system.models.blocks import BLOCKS
-from system.models.catalog import CATALOG, PUBLISHED
+from system.models.catalog import CATALOG
 from system.models.heads import HEADS, POOLINGS
 from system.models.layers import ACTIVATIONS, NORMS
 from system.models.network import Network, Shape
@@ -61,10 +61,9 @@ CASES: dict[str, Case] = {
         if name == "base" or BASE.changed(**changes) != BASE
     },
     **{
-        f"catalog: {name}": (
-            (spec, PUBLISHED[name].shape, PUBLISHED[name].classes) if name in PUBLISHED else (spec, (1, 80, 51), 10)
-        )
-        for name, spec in CATALOG.items()
+        f"catalog: {name}": (entry.spec, entry.shape, entry.classes)
+        for name, entry in CATALOG.items()
+        if entry.spec is not None
     },
 }
 

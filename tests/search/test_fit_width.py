@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from search.fit_width import WIDEST, fit_width
 from search.space import spec_of, suggest
 from system.budget import Budget
-from system.models.catalog import CATALOG
+from system.models.catalog import CATALOG, model_spec
 from system.models.network import complexity
 from system.spec import ModelSpec
 from tests.search.conftest import RandomChoices
@@ -61,7 +61,7 @@ def test_no_limit_is_exceeded_and_one_step_more_would_be(
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_costs_grow_with_the_width_as_bisection_needs(name: str) -> None:
-    spec, shape = CATALOG[name], (1, 64, 65)
+    spec, shape = model_spec(name), (1, 64, 65)
     totals = [
         complexity(spec.changed(width=spec.width_multiple * n), shape, 10).totals().values() for n in range(1, 25)
     ]
@@ -70,7 +70,7 @@ def test_costs_grow_with_the_width_as_bisection_needs(name: str) -> None:
 
 
 def test_a_budget_that_bounds_nothing_that_grows_stops_at_the_cap() -> None:
-    fitted = fit_width(CATALOG["kt_final"], Budget.parse("900000M_macs"), SHAPE, CLASSES)
+    fitted = fit_width(model_spec("kt_final"), Budget.parse("900000M_macs"), SHAPE, CLASSES)
     assert fitted.spec is not None
     assert fitted.spec.width == WIDEST
 
@@ -78,14 +78,14 @@ def test_a_budget_that_bounds_nothing_that_grows_stops_at_the_cap() -> None:
 def test_the_budget_of_the_challenge_is_filled() -> None:
     """KT: the number of primary channels is adjusted to meet the limit."""
     budget = Budget.parse("dcase2022")
-    fitted = fit_width(CATALOG["kt_final"], budget, (1, 80, 51), 10)
+    fitted = fit_width(model_spec("kt_final"), budget, (1, 80, 51), 10)
     assert fitted.cost is not None
     assert budget.excess(fitted.cost.totals()) == {}
     assert max(fitted.cost.params / 128_000, fitted.cost.macs / 30e6) > 0.8
 
 
 def test_a_relaxed_view_leaves_room_for_a_wider_network() -> None:
-    spec = CATALOG["audio_rep_inception_128k"].changed(width_multiple=1)
+    spec = model_spec("audio_rep_inception_128k").changed(width_multiple=1)
     widths = []
     for view in ("strictest", "exact"):
         fitted = fit_width(spec, Budget.parse("20M_macs", view), (1, 256, 65), 10)
@@ -95,7 +95,7 @@ def test_a_relaxed_view_leaves_room_for_a_wider_network() -> None:
 
 
 def test_a_design_that_does_not_fit_the_input_says_why() -> None:
-    fitted = fit_width(CATALOG["kt_final"], Budget.parse("dcase2022"), (1, 4, 2), 10)
+    fitted = fit_width(model_spec("kt_final"), Budget.parse("dcase2022"), (1, 4, 2), 10)
     assert (fitted.spec, fitted.cost) == (None, None)
     assert "does not fit a map of" in fitted.reason
 

@@ -63,7 +63,8 @@ def test_totals_and_rows_add_up() -> None:
     cost = Complexity.of([c.convolution(X, y, (3, 3), 1, bias=False), c.batch_norm(y), c.activation(y, "relu", 0)])
     totals, rows = cost.totals(), cost.rows()
     assert set(totals) == {
-        "params", "macs", "macs_exact", "macs_torchinfo", "macs_nessi_tflite", "weight_bytes", "total_bytes",
+        "params", "macs", "macs_exact", "macs_torchinfo", "macs_nessi_tflite", "macs_fvcore", "weight_bytes",
+        "total_bytes",
         "peak_activation_bytes",
     }  # fmt: skip
     assert [row["kind"] for row in rows] == ["conv", "batch_norm", "relu"]

@@ -13,7 +13,7 @@ from system.budget import Budget
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
 from system.files import write_yaml
-from system.models.catalog import CATALOG
+from system.models.catalog import model_spec
 from system.models.network import complexity
 from system.options import add_common_options, add_experiment_options, check_device, experiment
 from system.registry import Registry, unknown
@@ -248,4 +248,4 @@ def test_the_published_experiments_are_there() -> None:
     assert {"kt_final", "audio_rep_inception_128k", "dcase2024_baseline"} <= {path.stem for path in CONFIGS}
     baseline = from_command_line("--config", str(next(p for p in CONFIGS if p.stem == "dcase2024_baseline")))
     assert baseline.input_shape() == (1, 256, 65)
-    assert baseline.model == CATALOG["dcase2024_baseline"]
+    assert baseline.model == model_spec("dcase2024_baseline")
