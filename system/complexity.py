@@ -5,7 +5,8 @@ Rules (facts measured on the official tools):
     torchinfo     DCASE 2022-2025: (weights + bias) x output positions; any other layer: its parameters, once
     nessi_tflite  NeSsi on a TFLite file: convolutions without bias, + kernel area per output of pooling,
                   + one per input of a mean, + one per output of an addition
-    fvcore        papers 000 and 001: convolutions without bias, + 2 per output of BatchNorm; no official limit uses it
+    fvcore        papers 000 and 001: convolutions without bias, + 2 per output of BatchNorm, 5 of LayerNorm;
+                  no official limit uses it
 `macs` is the largest of the first three, so that a legal model stays legal whoever counts it.
 """
 
@@ -48,6 +49,9 @@ class LayerCost(NamedTuple):
     macs_torchinfo: int = 0
     macs_nessi_tflite: int = 0
     macs_fvcore: int = 0
+    name: str = ""  # of its module, where a built network was counted
+    window: tuple[int, int] = (1, 1)  # (freq, time) of the input that one output reads, gaps included
+    stride: tuple[int, int] = (1, 1)
 
     @property
     def params(self) -> int:
@@ -81,8 +85,8 @@ class Complexity(NamedTuple):
             nessi += layer.macs_nessi_tflite
             fvcore += layer.macs_fvcore
         weight_bytes = (weights * weight_bits + 7) // 8
-        # a bias is stored as int32 with a scale per channel beside the weight's own
-        side = biases * (BIAS_BYTES + SCALE_BYTES) + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
+        # an int32 bias counts in steps of input times weight: its scale is theirs
+        side = biases * BIAS_BYTES + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
         return cls(
             tuple(layers), weights + biases + other, exact, torchinfo, nessi, fvcore, weight_bytes, weight_bytes + side
         )
@@ -121,12 +125,14 @@ class Complexity(NamedTuple):
         """One dictionary per layer, for reports."""
         return [
             {
+                "name": layer.name,
                 "kind": layer.kind,
                 "output": list(layer.output),
                 "params": layer.params,
                 "macs_exact": layer.macs_exact,
                 "macs_torchinfo": layer.macs_torchinfo,
                 "macs_nessi_tflite": layer.macs_nessi_tflite,
+                "macs_fvcore": layer.macs_fvcore,
             }
             for layer in self.layers
         ]
@@ -143,36 +149,82 @@ def convolution(x: Map, y: Map, kernel: tuple[int, int], groups: int, bias: bool
     )  # fmt: skip
 
 
+def linear(x: Map, y: Map, bias: bool) -> LayerCost:
+    """A matrix applied at every position. torchinfo charges it once, however many positions there are."""
+    weights, biases = x.channels * y.channels, y.channels if bias else 0
+    exact = weights * y.positions
+    return LayerCost("linear", (x,), y, weights, biases, 0, y.channels, 1, exact, weights + biases, exact, exact)
+
+
 def batch_norm(x: Map) -> LayerCost:
     params = 2 * x.channels
     return LayerCost("batch_norm", (x,), Map(*x), other_params=params, macs_torchinfo=params, macs_fvcore=2 * x.size)
 
 
+def layer_scale(x: Map) -> LayerCost:
+    """A gain per channel: a bare parameter, which no official tool counts as work."""
+    return LayerCost("layer_scale", (x,), Map(*x), other_params=x.channels)
+
+
+def layer_norm(x: Map, params: int | None = None) -> LayerCost:
+    """Over the channels of each position. TFLite: two means, epsilon added per position, the shift added.
+
+    `params`: a gain and a shift per channel if None.
+    """
+    params = 2 * x.channels if params is None else params
+    return LayerCost(
+        "layer_norm", (x,), Map(*x), other_params=params, quantizers=1, macs_torchinfo=params,
+        macs_nessi_tflite=3 * x.size + x.positions, macs_fvcore=5 * x.size if params else 4 * x.size,
+    )  # fmt: skip
+
+
 def activation(x: Map, name: str, params: int) -> LayerCost:
-    """ReLU shares the quantizer of the layer before it; SiLU adds two, any other function one."""
-    added = {"relu": 0, "silu": 2}.get(name, 1)
-    return LayerCost(name, (x,), Map(*x), other_params=params, quantizers=added, macs_torchinfo=params)
+    """ReLU is a part of the quantizer before it, in place; SiLU and GELU, a gate and a product, add two, others one."""
+    added = {"relu": 0, "silu": 2, "gelu": 2}.get(name, 1)
+    gate = (Map(*x),) if added == 2 else ()  # kept beside the map that it multiplies
+    y = Map(*x) if added else x
+    return LayerCost(name, (x, *gate), y, other_params=params, quantizers=added, macs_torchinfo=params)
 
 
 def addition(x: Map, other: Map) -> LayerCost:
     return LayerCost("add", (x, other), Map(*x), quantizers=1, macs_nessi_tflite=x.size)
 
 
-def pooling(x: Map, y: Map, kernel: tuple[int, int]) -> LayerCost:
-    return LayerCost("pool", (x,), y, quantizers=1, macs_nessi_tflite=kernel[0] * kernel[1] * y.size)
+def pooling(x: Map, y: Map, kernel: tuple[int, int], quantizers: int = 1) -> LayerCost:
+    """A mean has values of its own to round; a maximum is one of its inputs."""
+    area = kernel[0] * kernel[1]
+    return LayerCost("pool", (x,), y, quantizers=quantizers, macs_nessi_tflite=area * y.size)
 
 
 def mean(x: Map, y: Map) -> LayerCost:
     return LayerCost("mean", (x,), y, quantizers=1, macs_nessi_tflite=x.size)
 
 
+def mean_and_max(x: Map, y: Map) -> LayerCost:
+    """A mean over frequency; of what is left a mean over time, and a maximum, which costs nothing, added."""
+    return LayerCost("mean_and_max", (x,), y, quantizers=3, macs_nessi_tflite=x.size + x.channels * x.time + y.size)
+
+
+def global_response(x: Map) -> LayerCost:
+    """GRN with one gain and one shift. TFLite: a mean over channels, three additions to a value per channel or of all.
+
+    The norms over the map are no operator that NeSsi counts.
+    """
+    return LayerCost("grn", (x,), Map(*x), other_params=2, quantizers=1, macs_nessi_tflite=2 * x.channels + 1 + x.size)
+
+
+def frequency_norm(x: Map) -> LayerCost:
+    """FreqIN in TFLite: a mean, a mean of squared differences, epsilon added per band."""
+    return LayerCost("freq_in", (x,), Map(*x), quantizers=1, macs_nessi_tflite=2 * x.size + x.freq)
+
+
 def residual_norm(x: Map) -> LayerCost:
-    """ResNorm in TFLite: a mean, a mean of squared differences, epsilon added per band, an addition."""
+    """ResNorm in TFLite: FreqIN and an addition."""
     return LayerCost("resnorm", (x,), Map(*x), quantizers=1, macs_nessi_tflite=3 * x.size + x.freq)
 
 
 def reshape(x: Map, y: Map) -> LayerCost:
-    return LayerCost("reshape", (x,), y, quantizers=1)
+    return LayerCost("reshape", (x,), y)
 
 
 def weighted_sum(x: Map, score: Map, y: Map) -> LayerCost:

@@ -1,4 +1,4 @@
-"""The float deploy form as ONNX: input `features` (batch, 1, mel bands, frames), output `logits` (batch, classes)."""
+"""A float network as ONNX: input `features` (batch, 1, mel bands, frames), output `logits` (batch, classes)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from system.files import write_with
-from system.models.network import Network, Shape
+from system.models.network import Shape
 
 INPUT, OUTPUT = "features", "logits"
 DYNAMIC_BATCH = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
 
 
-def export_float(network: Network, shape: Shape, path: Path, opset: int = 17) -> None:
-    """Write a deploy-form network, which must be in evaluation mode, as float32 ONNX with a free batch size."""
+def export_float(network: nn.Module, shape: Shape, path: Path, opset: int = 17) -> None:
+    """Write a network, which must be in evaluation mode, as float32 ONNX with a free batch size.
+
+    The graph is the form's own: the branches and the BatchNorm of a train form are in it, for the runtime to fold.
+    """
 
     def save(part: Path) -> None:
         with warnings.catch_warnings():
@@ -29,6 +33,7 @@ def export_float(network: Network, shape: Shape, path: Path, opset: int = 17) ->
                 dynamic_axes=DYNAMIC_BATCH,
                 opset_version=opset,
                 dynamo=False,
+                training=torch.onnx.TrainingMode.PRESERVE,  # else BatchNorm is folded on the way
             )
 
     write_with(path, save)

@@ -114,7 +114,7 @@ def _lines(what: str, total: int | None, unit: str, console: Console) -> Iterato
         reporter.join()
         if printed:
             amount = f"{done} {unit}" if done else "ended"
-            print(f"{what}: {amount} after {_duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
+            print(f"{what}: {amount} after {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
 
 
 def line(what: str, done: int, total: int | None, unit: str, seconds: float, note: str = "") -> str:
@@ -125,13 +125,14 @@ def line(what: str, done: int, total: int | None, unit: str, seconds: float, not
         rate = done / seconds
         parts.append(f"{rate:.3g} {unit}/s")
         if total is not None and total > done:
-            parts.append(f"{_duration((total - done) / rate)} left")
+            parts.append(f"{duration((total - done) / rate)} left")
     else:
-        parts.append(f"{_duration(seconds)} so far")
+        parts.append(f"{duration(seconds)} so far")
     return ", ".join([*parts, note] if note else parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `1.5 h`"""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

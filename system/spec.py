@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from system.config import Spec
 
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 Pair = tuple[Positive, Positive]
+
+
+def _odd(value: tuple[int, int]) -> tuple[int, int]:
+    if any(size % 2 == 0 for size in value):
+        raise ValueError("both kernel sizes must be odd, so that a block keeps its map's size")
+    return value
+
+
+OddPair = Annotated[Pair, AfterValidator(_odd)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Speed = Annotated[float, Field(ge=0.25, le=4)]
 
 
 class DataSpec(Spec):
@@ -28,6 +40,7 @@ class DataSpec(Spec):
     silence_rms: Annotated[float, Field(ge=0)] = 1e-4  # segments of longer clips below this are padding
     device_irs: str | None = None  # folder of microphone impulse responses: the device protocol
     skip_bad: bool = False  # leave damaged recordings out, counted, instead of refusing them
+    refit: Literal["all"] | None = None  # all: trained on everything (system/refit.py); nothing is left to score
 
 
 class FeatureSpec(Spec):
@@ -60,12 +73,32 @@ class FeatureSpec(Spec):
 
 
 class AugmentSpec(Spec):
-    """SpecAugment (Park et al. 2019): masks of uniform width up to the given size, in training only."""
+    """What training does to its batches at random; an augmentation is off where its size or probability is 0.
 
-    time_masks: Annotated[int, Field(ge=0)] = 2
-    time_mask_frames: Annotated[int, Field(ge=0)] = 2
-    frequency_masks: Annotated[int, Field(ge=0)] = 2
-    frequency_mask_bands: Annotated[int, Field(ge=0)] = 8
+    The defaults are the KT report's: SpecAugment (Park et al. 2019) alone. `system/augment` says what each one does.
+    """
+
+    time_masks: NotNegative = 2
+    time_mask_frames: NotNegative = 2  # largest width; each is uniform
+    frequency_masks: NotNegative = 2
+    frequency_mask_bands: NotNegative = 8
+    time_warp_frames: NotNegative = 0  # a frame moves by up to so many
+    roll_seconds: Annotated[float, Field(ge=0)] = 0.0  # to either side
+    gain_db: Annotated[float, Field(ge=0)] = 0.0  # up or down
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0  # of the Beta distribution of the weight
+    mixstyle_p: Probability = 0.0  # Freq-MixStyle
+    mixstyle_alpha: Annotated[float, Field(gt=0)] = 0.3
+    speed: tuple[Speed, Speed] = (1.0, 1.0)  # range of the length after / the length before
+    random_crop: bool = False  # segments at any offset of the recordings they are cut from
+    impulse_responses: str | None = None  # folder of recording devices to simulate
+    impulse_response_p: Probability = 0.5
+
+    @field_validator("speed")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the slowest comes first")
+        return value
 
 
 class StageSpec(Spec):
@@ -74,6 +107,10 @@ class StageSpec(Spec):
     depth: Positive = 1
     stride: Pair = (1, 1)
     ratio: Annotated[float, Field(gt=0)] = 1.0  # width of this stage = ratio x ModelSpec.width, rounded
+    # of the blocks that have such a convolution; None: the model's
+    second_kernel: OddPair | None = None
+    groups: Positive | None = None
+    dilation: Positive | None = None
 
 
 class ModelSpec(Spec):
@@ -84,33 +121,40 @@ class ModelSpec(Spec):
 
     width: Positive = 16
     width_multiple: Positive = 4
+    band_norm: bool = False  # BatchNorm of each mel band before the stem
     stem: str = "conv"
     stem_kernel: Pair = (5, 5)
     stem_stride: Pair = (2, 1)
+    stem_padding: tuple[NotNegative, NotNegative] | None = None  # None: half the kernel
+    stem_ratio: Annotated[float, Field(gt=0)] = 1.0  # width of the stem = ratio x width of the first stage
     block: str = "inverted"
-    kernel_size: Pair = (5, 5)  # depthwise kernel of the inverted block
+    kernel_size: OddPair = (5, 5)  # depthwise kernel of the inverted block
+    second_kernel: OddPair | None = None  # of the basic block's second convolution; None: kernel_size
+    groups: Positive = 1  # of the basic block's convolutions
+    dilation: Positive = 1  # over time, of the broadcast block
+    sub_bands: Positive = 5  # of the broadcast block's sub-spectral normalization
+    block_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of whole channels, in the broadcast block
     branches: tuple[int, ...] = (3, 11, 21)  # parallel depthwise kernels of the re-parameterized block
     expansion: Annotated[float, Field(ge=0.25, le=16)] = 2.0
     shortcut: Literal["project", "identity"] = "project"  # 1x1 where the shape changes, or none there
+    conv_bias: bool = False  # of the stem and plain convolutions, beside BatchNorm's own (DCASE 2022 baseline)
     activation: str = "silu"
     activations_kept: tuple[str, ...] | None = None  # slots of the block that keep theirs; None: all
     norm: str = "resnorm"
+    layer_scale: Annotated[float, Field(gt=0)] | None = None  # start of the ConvNeXt block's last gain per channel
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block, rising from 0; in training only
     downsampling: Literal["pool", "strided", "separate"] = "separate"
     pooling: str = "attentive"
+    pool_bands: Positive = 4  # neighbouring bands that the pooling `max` joins
     head: str = "linear"
+    head_width: Positive = 100  # units of the head `hidden`
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling (DCASE 2022 baseline)
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)] = (
         StageSpec(depth=2),
         StageSpec(depth=2, stride=(2, 2), ratio=2.0),
         StageSpec(depth=2, stride=(4, 2), ratio=3.0),
     )
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _odd_kernel(cls, value: Pair) -> Pair:
-        if any(size % 2 == 0 for size in value):
-            raise ValueError("both kernel sizes must be odd, so that a block keeps its map's size")
-        return value
 
     @field_validator("branches")
     @classmethod
@@ -118,6 +162,14 @@ class ModelSpec(Spec):
         if not value or len(set(value)) != len(value) or any(size < 1 or size % 2 == 0 for size in value):
             raise ValueError("branch kernels must be different odd numbers")
         return value
+
+    def in_stage(self, stage: StageSpec) -> ModelSpec:
+        """The specification as one stage's blocks read it."""
+        own = {key: getattr(stage, key) for key in ("second_kernel", "groups", "dilation")}
+        return self.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+    def stem_width(self) -> int:
+        return self.rounded(self.widths()[0] * self.stem_ratio)
 
     def widths(self) -> tuple[int, ...]:
         """Channels of each stage, rounded to `width_multiple`."""
@@ -131,18 +183,40 @@ class ModelSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """The recipe: linear warm-up to `learning_rate`, then a cosine to zero."""
+    """The recipe: optimizer, schedule of its learning rate, regularization. Named ones: `system/recipes.py`."""
 
     epochs: Positive = 30
     batch_size: Positive = 32
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; AdamW's first beta
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; Adam's first beta
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3  # the highest of the schedule
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    warmup_epochs: Annotated[float, Field(ge=0)] | None = None  # None: min(5, epochs / 6)
+    decay_vectors: bool = True  # weight decay also of biases and of the gains of norms
+    schedule: Literal["cosine", "one_cycle", "step", "plateau"] = "cosine"
+    # None: min(5, epochs / 6), of one_cycle 0.3 x epochs; never more than half of the training
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    milestones: tuple[Share, ...] = ()  # of step and plateau, in shares of the training
+    milestone_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of the learning rate, at each milestone or the last
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Literal["none", "ema", "swa"] = "none"  # weights that are kept: the last, or a mean of those before them
+    ema_decay: Share = 0.999  # per step
+    swa_start: Share = 0.75  # share of the training after which each epoch's weights count
+    frozen_norms: Literal["none", "all", "all_but_stem"] = "none"  # BatchNorm that keeps statistics and parameters
+
+    @model_validator(mode="after")
+    def _milestones_fit(self) -> TrainSpec:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, found {list(self.milestones)}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule step needs milestones, such as [0.6, 0.8]")
+        if self.schedule == "plateau" and len(self.milestones) != 2:
+            raise ValueError("schedule plateau needs two milestones: where the learning rate begins and ends to fall")
+        return self
 
     def warmup(self) -> float:
-        return min(5.0, self.epochs / 6) if self.warmup_epochs is None else self.warmup_epochs
+        """Epochs until the learning rate is at its highest."""
+        usual = 0.3 * self.epochs if self.schedule == "one_cycle" else min(5.0, self.epochs / 6)
+        return usual if self.warmup_epochs is None else min(self.warmup_epochs, self.epochs / 2)
 
 
 class QuantSpec(Spec):
@@ -179,6 +253,7 @@ class ExperimentSpec(Spec):
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted
+    temperature: Annotated[float, Field(gt=0)] | None = None  # of the softmax; None: fitted on the validation part
     seed: Annotated[int, Field(ge=0)] = 0
     provenance: dict[str, Any] | None = None  # written into run folders: versions, commit, data checksum
 

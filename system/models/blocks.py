@@ -19,6 +19,8 @@ from system.spec import ModelSpec
 
 class Block(Mapped):
     slots: ClassVar[tuple[str, ...]]
+    zero_start: ClassVar[str | None] = None  # the layer whose BatchNorm starts at zero: the block is its shortcut then
+    normalizes: ClassVar[bool] = False  # True: the norm of the spec is in the block, so the stage adds none
 
 
 BLOCKS: Registry[Callable[..., Block]] = Registry("block")
@@ -36,7 +38,9 @@ class Shortcut(Mapped):
     `exists` is False where the block has no shortcut: the shape changes and the spec asks for identities only.
     """
 
-    def __init__(self, make: LayerFactory, x: Map, channels: int, stride: Pair, spec: ModelSpec) -> None:
+    def __init__(
+        self, make: LayerFactory, x: Map, channels: int, stride: Pair, spec: ModelSpec, groups: int = 1
+    ) -> None:
         super().__init__()
         self.exists, self.layer, self.map = True, None, x
         if spec.shortcut == "identity":
@@ -45,7 +49,7 @@ class Shortcut(Mapped):
             elif stride != (1, 1):
                 self.layer = make.avg_pool(x, (3, 3), stride, (1, 1))
         elif channels != x.channels or stride != (1, 1):
-            self.layer = make.conv(x, channels, stride=stride)
+            self.layer = make.conv(x, channels, stride=stride, groups=groups)
         if self.layer is not None:
             self.map = self.layer.map
 
@@ -65,7 +69,7 @@ class InvertedBottleneck(Block):
     def __init__(self, make: LayerFactory, x: Map, channels: int, stride: Pair, spec: ModelSpec) -> None:
         super().__init__()
         act = activations(spec, self.slots)
-        hidden = spec.rounded(x.channels * spec.expansion)
+        hidden = self.hidden(x.channels, channels, spec)
         self.expand = make.conv(x, hidden, act=act("expand"))
         self.depthwise = make.conv(
             self.expand.map, hidden, spec.kernel_size, stride, groups=hidden, act=act("depthwise")
@@ -76,39 +80,44 @@ class InvertedBottleneck(Block):
         self.add = make.add(self.project.map, self.shortcut.map, act("output")) if joined else None
         self.map = self.project.map if self.add is None else self.add.map
 
+    @staticmethod
+    def hidden(width_in: int, width_out: int, spec: ModelSpec) -> int:
+        """Channels of the depthwise convolution."""
+        return spec.rounded(width_in * spec.expansion)
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.depthwise(self.expand(x)))
         return y if self.add is None else self.add(y, self.shortcut(x))
 
 
-@BLOCKS.add("rep_inception")
-class AudioRepInceptionNeXt(Block):
-    """AudioRepInceptionNeXt block (paper 001, Section III-B and Figure 2b).
+@BLOCKS.add("convnext")
+class ConvNeXt(Block):
+    """ConvNeXt block (paper 004, Section 2): depthwise -> norm -> 1x1 expansion -> 1x1 projection, residual.
 
-    1x1 -> parallel depthwise kernels over time, plus identity -> the same over frequency -> 1x1 expansion ->
-    1x1 projection, residual. The branches become one kernel per axis in the deploy form.
+    The projection is scaled per channel where the spec has a layer scale. With the norm `layer` this is the paper's
+    block; with `batch`, whose norm folds into the depthwise convolution, all that is left to run is convolutions.
     (B, C, F, T) -> (B, C', F/s, T/s)
     """
 
-    slots = ("head", "time", "frequency", "expand", "output")
+    slots = ("expand",)
+    normalizes = True
 
     def __init__(self, make: LayerFactory, x: Map, channels: int, stride: Pair, spec: ModelSpec) -> None:
         super().__init__()
         act = activations(spec, self.slots)
         hidden = spec.rounded(channels * spec.expansion)
-        sizes = sorted(spec.branches, reverse=True)
-        self.head = make.conv(x, channels, stride=stride, act=act("head"))
-        self.over_time = make.branches(self.head.map, [(1, k) for k in sizes], act("time"))
-        self.over_frequency = make.branches(self.over_time.map, [(k, 1) for k in sizes], act("frequency"))
-        self.expand = make.conv(self.over_frequency.map, hidden, act=act("expand"))
+        self.depthwise = make.conv(
+            x, x.channels, spec.kernel_size, stride, groups=x.channels, norm=spec.norm == "batch"
+        )
+        self.norm = make.norm(self.depthwise.map, spec.norm)
+        self.expand = make.conv(self.norm.map, hidden, norm=False, act=act("expand"))
+        self.project = make.conv(self.expand.map, channels, norm=False, scale=spec.layer_scale)
         self.shortcut = Shortcut(make, x, channels, stride, spec)
-        joined = self.shortcut.exists
-        self.project = make.conv(self.expand.map, channels, act=None if joined else act("output"))
-        self.add = make.add(self.project.map, self.shortcut.map, act("output")) if joined else None
+        self.add = make.add(self.project.map, self.shortcut.map) if self.shortcut.exists else None
         self.map = self.project.map if self.add is None else self.add.map
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.over_frequency(self.over_time(self.head(x)))  # (B, C', F/s, T/s)
+        y = self.norm(self.depthwise(x))  # (B, C, F/s, T/s)
         y = self.project(self.expand(y))
         return y if self.add is None else self.add(y, self.shortcut(x))
 

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from system import complexity
 from system.complexity import LayerCost, Map
-from system.models.layers import ACTIVATIONS, NORMS, Form, Pair, conv_map, largest, same_padding
+from system.models.layers import (
+    ACTIVATIONS,
+    NORMS,
+    Form,
+    Pair,
+    conv_map,
+    dilated,
+    has_bias,
+    largest,
+    same_padding,
+    sub_band_map,
+)
 
 
 class Counted:
@@ -25,8 +36,8 @@ class CostLayers:
         self.form = form
         self.rows: list[LayerCost] = []
 
-    def _record(self, row: LayerCost) -> Map:
-        self.rows.append(row)
+    def _record(self, row: LayerCost, window: Pair = (1, 1), stride: Pair = (1, 1)) -> Map:
+        self.rows.append(row._replace(window=window, stride=stride))
         return row.output
 
     def _activate(self, x: Map, act: str | None) -> Counted:
@@ -39,46 +50,79 @@ class CostLayers:
 
     def conv(
         self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
-        act: str | None = None, norm: bool = True, bias: bool = True,
+        act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
+        scale: float | None = None, dilation: Pair = (1, 1),
     ) -> Counted:  # fmt: skip
-        folded = norm and self.form == "deploy"
-        y = conv_map(x, channels, kernel, stride, same_padding(kernel))
-        y = self._record(complexity.convolution(x, y, kernel, groups, folded or (bias and not norm)))
+        folded, size = norm and self.form == "deploy", dilated(kernel, dilation)
+        y = conv_map(x, channels, size, stride, same_padding(size) if padding is None else padding)
+        y = self._record(complexity.convolution(x, y, kernel, groups, has_bias(bias, norm, folded)), size, stride)
         if norm and not folded:
             y = self._record(complexity.batch_norm(y))
+        if scale is not None and self.form != "deploy":
+            y = self._record(complexity.layer_scale(y))
         return self._activate(y, act)
+
+    def band_norm(self, x: Map) -> Counted:
+        bands = Map(x.freq, x.channels, x.time)
+        if self.form == "deploy":
+            self._record(complexity.convolution(bands, bands, (1, 1), x.freq, True))
+        else:
+            self._record(complexity.batch_norm(bands))
+        return Counted(x)
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> Counted:
         if self.form != "deploy":
             x = self._record(complexity.batch_norm(x))
         y = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
-        return Counted(self._record(complexity.convolution(x, y, stride, 1, True)))
+        return Counted(self._record(complexity.convolution(x, y, stride, 1, True), stride, stride))
 
-    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> Counted:
-        if self.form != "train":
-            y = self._record(complexity.convolution(x, Map(*x), largest(kernels), x.channels, True))
-            return self._activate(y, act)
-        y = x
-        for kernel in kernels:
-            branch = self._record(complexity.convolution(x, Map(*x), kernel, x.channels, False))
-            branch = self._record(complexity.batch_norm(branch))
-            y = self._record(complexity.addition(y, branch))
+    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> Counted:
+        sizes = kernels if self.form == "train" else [largest(kernels)]
+        identity = identity and self.form != "deploy"  # there it is in the kernel's centre
+        y: Map | None = x if identity else None
+        for kernel in sizes:
+            row = complexity.convolution(x, Map(*x), kernel, x.channels, self.form != "train")
+            branch = self._record(row, kernel)
+            if self.form == "train":
+                branch = self._record(complexity.batch_norm(branch))
+            y = branch if y is None else self._record(complexity.addition(y, branch))
+        assert y is not None
         return self._activate(y, act)
+
+    def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> Counted:
+        return self.conv(x if self.form == "deploy" else self.conv(x, hidden).map, channels, act=act)
 
     def add(self, x: Map, other: Map, act: str | None = None) -> Counted:
         return self._activate(self._record(complexity.addition(x, other)), act)
 
     def max_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Counted:
         y = conv_map(x, x.channels, kernel, stride, padding, "pooling")
-        return Counted(self._record(complexity.pooling(x, y, kernel)))
+        return Counted(self._record(complexity.pooling(x, y, kernel, quantizers=0), kernel, stride))
 
-    avg_pool = max_pool
+    def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Counted:
+        y = conv_map(x, x.channels, kernel, stride, padding, "pooling")
+        return Counted(self._record(complexity.pooling(x, y, kernel, quantizers=1), kernel, stride))
 
-    def norm(self, x: Map, kind: str) -> Counted:
-        return Counted(x if NORMS[kind] is None else self._record(complexity.residual_norm(x)))
+    def norm(self, x: Map, kind: str, act: str | None = None) -> Counted:
+        norm = NORMS[kind]
+        return self._activate(x if norm is None else self._record(norm.cost(x)), act)
+
+    def sub_band_norm(self, x: Map, sub_bands: int) -> Counted:
+        parts = sub_band_map(x, sub_bands)
+        if self.form == "deploy":
+            self._record(complexity.convolution(parts, parts, (1, 1), parts.channels, True))
+        else:
+            self._record(complexity.batch_norm(parts))
+        return Counted(x)
 
     def global_average(self, x: Map) -> Counted:
         return Counted(self._record(complexity.mean(x, Map(x.channels, 1, 1))))
+
+    def frequency_average(self, x: Map) -> Counted:
+        return Counted(self._record(complexity.mean(x, Map(x.channels, 1, x.time)), (x.freq, 1)))
+
+    def mean_and_max(self, x: Map) -> Counted:
+        return Counted(self._record(complexity.mean_and_max(x, Map(x.channels, 1, 1))))
 
     def stack_frequency(self, x: Map) -> Counted:
         return Counted(self._record(complexity.reshape(x, Map(x.channels * x.freq, 1, x.time))))
@@ -86,7 +130,7 @@ class CostLayers:
     def attend(self, x: Map, score: Map) -> Counted:
         return Counted(self._record(complexity.weighted_sum(x, score, Map(x.channels, 1, 1))))
 
-    def dropout(self, x: Map, p: float) -> Counted:
+    def dropout(self, x: Map, p: float, channels: bool = False) -> Counted:
         return Counted(x)
 
     def output(self, x: Map) -> Counted:

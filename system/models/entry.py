@@ -25,7 +25,9 @@ class Entry:
     classes: int = 10
     spec: ModelSpec | None = None
     module: Callable[[int], nn.Module] | None = None  # classes -> (B, 1, mel bands, frames) to (B, classes)
-    # form ("train", "merged", "deploy") -> count -> the published number; empty where none was published
+    merge: Callable[[nn.Module], nn.Module] | None = None  # a module's own re-parameterization: a copy, merged
+    # form ("train", "merged", "deploy") -> count -> the published number; empty where none was published. One that was
+    # printed with few digits ends in zeros: see `agrees`
     published: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     remark: str = ""  # known errata of the published numbers
 
@@ -35,6 +37,17 @@ class Entry:
 
 
 CATALOG: Registry[Entry] = Registry("model")
+
+
+def agrees(found: int, published: int) -> bool:
+    """Whether a count is the published one, rounded or cut off to the digits that were printed.
+
+    >>> agrees(11_834_869, 11_830_000), agrees(61_149, 61_148)
+    (True, False)
+    """
+    digits = str(published)
+    unit = 10 ** (len(digits) - len(digits.rstrip("0")))
+    return abs(found - published) < unit
 
 
 def model_spec(name: str) -> ModelSpec:

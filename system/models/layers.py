@@ -5,19 +5,21 @@ checked when a network is declared. Factories: `FloatLayers` here (train and dep
 (counts instead of computing), and one per quantizer in the package `quant`.
 
 Forms: in the train form a convolution is followed by BatchNorm and re-parameterized blocks have parallel
-branches; in the merged form (as paper 001 deploys) the branches are one kernel and every other BatchNorm stays;
-in the deploy form every such group is one convolution with a bias.
+branches; in the merged form (as paper 001 deploys) the branches are one kernel beside the identity and every other
+BatchNorm stays; in the deploy form every group of layers that is one linear map is one convolution with a bias.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from system.complexity import Map
+from system import complexity
+from system.complexity import LayerCost, Map
 from system.errors import ConfigError
 from system.registry import Registry
 
@@ -41,15 +43,26 @@ class LayerFactory(Protocol):
 
     def conv(
         self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
-        act: str | None = None, norm: bool = True, bias: bool = True,
+        act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
+        scale: float | None = None, dilation: Pair = (1, 1),
     ) -> Any:  # fmt: skip
-        """Convolution, BatchNorm if `norm` (else a bias if `bias`), activation."""
+        """Convolution, BatchNorm if `norm`, layer scale from `scale`, activation.
+
+        `bias`: None is a bias where no BatchNorm brings one. `padding`: half the dilated kernel if None.
+        `scale`: where the gains per channel start; in place of a BatchNorm.
+        """
+
+    def band_norm(self, x: Map) -> Any:
+        """BatchNorm of each frequency band."""
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> Any:
         """BatchNorm, then a convolution whose kernel is its stride (KT, Section 2.10)."""
 
-    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> Any:
-        """Identity + parallel depthwise convolutions, each with BatchNorm; then the activation."""
+    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> Any:
+        """Parallel depthwise convolutions, each with BatchNorm, summed, with the identity; then the activation."""
+
+    def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> Any:
+        """Two 1x1 convolutions with BatchNorm and nothing between them: one when deployed; then the activation."""
 
     def add(self, x: Map, other: Map, act: str | None = None) -> Any: ...
 
@@ -57,10 +70,19 @@ class LayerFactory(Protocol):
 
     def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Any: ...
 
-    def norm(self, x: Map, kind: str) -> Any:
-        """A normalization of NORMS that computes its statistics at inference."""
+    def norm(self, x: Map, kind: str, act: str | None = None) -> Any:
+        """A normalization of NORMS that computes its statistics at inference; then the activation."""
+
+    def sub_band_norm(self, x: Map, sub_bands: int) -> Any:
+        """BatchNorm of each channel in each of so many equal parts of the frequency axis."""
 
     def global_average(self, x: Map) -> Any: ...
+
+    def frequency_average(self, x: Map) -> Any:
+        """(channels, freq, time) -> (channels, 1, time)"""
+
+    def mean_and_max(self, x: Map) -> Any:
+        """Mean over frequency, then maximum plus mean over time: (channels, 1, 1)."""
 
     def stack_frequency(self, x: Map) -> Any:
         """(channels, freq, time) -> (channels * freq, 1, time)"""
@@ -68,22 +90,55 @@ class LayerFactory(Protocol):
     def attend(self, x: Map, score: Map) -> Any:
         """Sum over time of x weighted by the softmax of the score: called with (x, score)."""
 
-    def dropout(self, x: Map, p: float) -> Any: ...
+    def dropout(self, x: Map, p: float, channels: bool = False) -> Any:
+        """Of single values, or of whole channels."""
 
     def output(self, x: Map) -> Any:
         """(batch, classes, 1, 1) -> (batch, classes)"""
 
 
+class MapError(ConfigError):
+    """A size that the map cannot take: `part` says which, the kernel or the stride."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
 def conv_map(x: Map, channels: int, kernel: Pair, stride: Pair, padding: Pair, what: str = "convolution") -> Map:
-    """The map a sliding kernel writes. Raises ConfigError if nothing is left of it."""
+    """The map a sliding kernel writes. Raises MapError if nothing is left of it."""
     freq = (x.freq + 2 * padding[0] - kernel[0]) // stride[0] + 1
     time = (x.time + 2 * padding[1] - kernel[1]) // stride[1] + 1
-    if min(freq, time) < 1 or stride[0] > x.freq or stride[1] > x.time:
-        raise ConfigError(
-            f"model: a {what} with kernel {kernel[0]}x{kernel[1]} and stride {stride[0]}x{stride[1]} (freq x time) "
-            f"does not fit a map of {x.freq}x{x.time}; use smaller strides or more mel bands and frames"
+    too_far = stride[0] > x.freq or stride[1] > x.time
+    if too_far or min(freq, time) < 1:
+        part, limit = ("stride", "the map") if too_far else ("kernel", "the padded map")
+        raise MapError(
+            part,
+            f"a {what} with kernel {kernel[0]}x{kernel[1]} and stride {stride[0]}x{stride[1]} (freq x time) "
+            f"does not fit a map of {x.freq}x{x.time}: its {part} must be at most {limit}; "
+            "use smaller strides or more mel bands and frames",
         )
     return Map(channels, freq, time)
+
+
+def sub_band_map(x: Map, sub_bands: int) -> Map:
+    """Each part of the frequency axis as channels of its own. Raises ConfigError if the parts are not equal."""
+    if x.freq % sub_bands:
+        raise ConfigError(
+            f"model.sub_bands: must divide the bands of every map that is normalized by them; found {sub_bands} "
+            f"for a map of {x.freq}x{x.time} (freq x time)"
+        )
+    return Map(x.channels * sub_bands, x.freq // sub_bands, x.time)
+
+
+def has_bias(asked: bool | None, norm: bool, folded: bool) -> bool:
+    """Whether a convolution has a bias: as asked, else where no BatchNorm has one; a folded BatchNorm is one."""
+    return folded or (not norm if asked is None else asked)
+
+
+def dilated(kernel: Pair, dilation: Pair) -> Pair:
+    """The size of a kernel with gaps."""
+    return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
 
 
 def same_padding(kernel: Pair) -> Pair:
@@ -120,6 +175,43 @@ class ConvNormAct(Layer):
         return self.act(self.norm(self.conv(x)))  # (B, C, F, T) -> (B, C', F', T')
 
 
+class LayerScale(nn.Module):
+    """A learned gain per channel, small at first, so that a block starts as the identity (paper 004, Section 2)."""
+
+    def __init__(self, channels: int, start: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((channels,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain[:, None, None]  # (B, C, F, T)
+
+
+class BandNorm(Layer):
+    """BatchNorm of each frequency band; in the deploy form a 1x1 depthwise convolution over bands."""
+
+    def __init__(self, out: Map, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__(out)
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.norm(x.transpose(1, 2))).transpose(1, 2)  # (B, C, F, T), bands as channels inside
+
+
+class SubBandNorm(Layer):
+    """Sub-spectral normalization (Chang et al. 2021): BatchNorm of each channel in each part of the frequency axis.
+
+    Parts of channels are channels of their own inside; in the deploy form a 1x1 depthwise convolution over these.
+    """
+
+    def __init__(self, out: Map, sub_bands: int, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__(out)
+        self.sub_bands, self.conv, self.norm = sub_bands, conv, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.reshape(-1, *sub_band_map(self.map, self.sub_bands))  # (B, C, F, T) -> (B, C*S, F/S, T)
+        return self.conv(self.norm(y)).reshape(-1, *self.map)  # (B, C, F, T)
+
+
 class NormConv(Layer):
     """BatchNorm -> conv without padding, so that the norm folds exactly (KT, Section 2.10)."""
 
@@ -132,39 +224,115 @@ class NormConv(Layer):
 
 
 class Branches(Layer):
-    """Train form of parallel depthwise branches: activation(x + sum of BN(conv_k(x))) (paper 001, eq. 1)."""
+    """Parallel depthwise branches: activation(x + sum of norm(conv_k(x))) (paper 001, eq. 1 and Figure 3).
 
-    def __init__(self, out: Map, convs: Sequence[nn.Conv2d], act: nn.Module) -> None:
+    In the merged form one convolution is left, without a norm, and the identity is still an addition.
+    """
+
+    def __init__(
+        self, out: Map, convs: Sequence[nn.Conv2d], norms: Sequence[nn.Module], act: nn.Module, identity: bool = True
+    ) -> None:
         super().__init__(out)
-        self.convs = nn.ModuleList(convs)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(out.channels) for _ in convs)
-        self.act = act
+        self.convs, self.norms, self.act = nn.ModuleList(convs), nn.ModuleList(norms), act
+        self.identity = identity
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            y = y + norm(conv(x))  # (B, C, F, T)
-        return self.act(y)
+        terms = [x] if self.identity else []
+        terms += [norm(conv(x)) for conv, norm in zip(self.convs, self.norms, strict=True)]  # each (B, C, F, T)
+        return self.act(functools.reduce(torch.add, terms))
 
 
-class ResNorm(Layer):
-    """Residual normalization (Kim et al., DCASE 2021): lambda x + x normalized per sample and frequency band."""
+class LinearPair(Layer):
+    """1x1 expansion and projection without an activation between them: one linear map per position (paper 000)."""
 
-    weight = 0.1
+    def __init__(self, expand: ConvNormAct, project: ConvNormAct, act: nn.Module) -> None:
+        super().__init__(project.map)
+        self.expand, self.project, self.act = expand, project, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.project(self.expand(x)))  # (B, C, F, T) -> (B, E*C, F, T) -> (B, C', F, T)
+
+
+class FreqIN(Layer):
+    """Frequency-wise instance normalization (Kim et al., DCASE 2021): per sample and frequency band."""
+
     eps = 1e-5
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(dim=(1, 3), keepdim=True)  # statistics over channels and time: (B, 1, F, 1)
         variance = (centred * centred).mean(dim=(1, 3), keepdim=True)
-        return self.weight * x + centred / torch.sqrt(variance + self.eps)
+        return centred / torch.sqrt(variance + self.eps)
+
+
+class ResNorm(FreqIN):
+    """Residual normalization (Kim et al., DCASE 2021): lambda x + FreqIN(x)."""
+
+    weight = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x + super().forward(x)
+
+
+class GlobalResponse(Layer):
+    """Global response normalization (ConvNeXt V2, Woo et al. 2023), with one gain and one shift as in CP-Mobile.
+
+    gain * x * n + shift + x, where n is the channel's L2 norm over the map, divided by its mean over channels.
+    """
+
+    eps = 1e-6
+
+    def __init__(self, out: Map) -> None:
+        super().__init__(out)
+        self.gain = nn.Parameter(torch.zeros(1))
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
+        relative = size / (size.mean(dim=1, keepdim=True) + self.eps)
+        return x * (self.gain * relative + 1) + self.shift  # (B, C, F, T)
+
+
+class NormAct(Layer):
+    def __init__(self, norm: Layer, act: nn.Module) -> None:
+        super().__init__(norm.map)
+        self.norm, self.act = norm, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(x))  # (B, C, F, T)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalization over channels at each position, with a gain and a shift per channel (ConvNeXt)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, C, F, T), channels last inside
+
+
+class ChannelNorm(Layer):
+    def __init__(self, out: Map) -> None:
+        super().__init__(out)
+        self.norm = LayerNorm2d(out.channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
 
 
 class Add(Layer):
+    """activation(x + other).
+
+    While training, x is left out of a clip with the probability `drop_path` (stochastic depth, Huang et al. 2016).
+    """
+
+    drop_path = 0.0
+
     def __init__(self, out: Map, act: nn.Module) -> None:
         super().__init__(out)
         self.act = act
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        if self.training and self.drop_path > 0:
+            kept = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.drop_path)
+            x = x * kept / (1 - self.drop_path)  # the expectation stays
         return self.act(x + other)
 
 
@@ -190,6 +358,15 @@ def mean_over_map(x: Tensor) -> Tensor:
     return x.mean(dim=(2, 3), keepdim=True)  # (B, C, F, T) -> (B, C, 1, 1)
 
 
+def mean_over_frequency(x: Tensor) -> Tensor:
+    return x.mean(dim=2, keepdim=True)  # (B, C, F, T) -> (B, C, 1, T)
+
+
+def mean_and_max(x: Tensor) -> Tensor:
+    x = x.mean(dim=2, keepdim=True)  # (B, C, F, T) -> (B, C, 1, T)
+    return x.amax(dim=3, keepdim=True) + x.mean(dim=3, keepdim=True)  # (B, C, 1, 1)
+
+
 def stack_frequency(x: Tensor) -> Tensor:
     return x.flatten(1, 2).unsqueeze(2)  # (B, C, F, T) -> (B, C*F, 1, T)
 
@@ -198,9 +375,19 @@ def flatten_logits(x: Tensor) -> Tensor:
     return x.flatten(1)  # (B, classes, 1, 1) -> (B, classes)
 
 
-NORMS: Registry[type[Layer] | None] = Registry("norm")
+class Norm(NamedTuple):
+    """A normalization that computes its statistics at inference, and what it costs."""
+
+    layer: Callable[[Map], Layer]
+    cost: Callable[[Map], LayerCost]
+
+
+NORMS: Registry[Norm | None] = Registry("norm")
 NORMS.add("batch")(None)  # nothing at inference: BatchNorm is in the convolutions
-NORMS.add("resnorm")(ResNorm)
+NORMS.add("resnorm")(Norm(ResNorm, complexity.residual_norm))
+NORMS.add("layer")(Norm(ChannelNorm, complexity.layer_norm))
+NORMS.add("freq_in")(Norm(FreqIN, complexity.frequency_norm))
+NORMS.add("grn")(Norm(GlobalResponse, complexity.global_response))
 
 
 class FloatLayers:
@@ -214,30 +401,48 @@ class FloatLayers:
 
     def conv(
         self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
-        act: str | None = None, norm: bool = True, bias: bool = True,
-    ) -> nn.Module:  # fmt: skip
-        padding = same_padding(kernel)
-        out = conv_map(x, channels, kernel, stride, padding)
+        act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
+        scale: float | None = None, dilation: Pair = (1, 1),
+    ) -> ConvNormAct:  # fmt: skip
+        size = dilated(kernel, dilation)
+        padding = same_padding(size) if padding is None else padding
+        out = conv_map(x, channels, size, stride, padding)
         folded = norm and self.form == "deploy"
-        conv = nn.Conv2d(
-            x.channels, channels, kernel, stride, padding, groups=groups, bias=folded or (bias and not norm)
-        )
-        after = nn.BatchNorm2d(channels) if norm and not folded else nn.Identity()
+        biased = has_bias(bias, norm, folded)
+        conv = nn.Conv2d(x.channels, channels, kernel, stride, padding, dilation, groups, biased)
+        after: nn.Module = nn.Identity()
+        if self.form != "deploy" and (norm or scale is not None):
+            after = LayerScale(channels, scale) if scale is not None else nn.BatchNorm2d(channels)
         return ConvNormAct(out, conv, after, activation_module(act))
+
+    def band_norm(self, x: Map) -> nn.Module:
+        if self.form == "deploy":
+            return BandNorm(Map(*x), nn.Conv2d(x.freq, x.freq, 1, groups=x.freq), nn.Identity())
+        return BandNorm(Map(*x), nn.Identity(), nn.BatchNorm2d(x.freq))
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> nn.Module:
         out = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
         before = nn.Identity() if self.form == "deploy" else nn.BatchNorm2d(x.channels)
         return NormConv(out, before, nn.Conv2d(x.channels, channels, stride, stride))
 
-    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None) -> nn.Module:
+    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> nn.Module:
         def depthwise(kernel: Pair, bias: bool) -> nn.Conv2d:
             return nn.Conv2d(x.channels, x.channels, kernel, padding=same_padding(kernel), groups=x.channels, bias=bias)
 
-        out = Map(*x)
+        out, after = Map(*x), activation_module(act)
         if self.form == "train":
-            return Branches(out, [depthwise(k, bias=False) for k in kernels], activation_module(act))
-        return ConvNormAct(out, depthwise(largest(kernels), bias=True), nn.Identity(), activation_module(act))
+            convs = [depthwise(kernel, bias=False) for kernel in kernels]
+            return Branches(out, convs, [nn.BatchNorm2d(x.channels) for _ in convs], after, identity)
+        merged = depthwise(largest(kernels), bias=True)
+        if self.form == "merged":
+            return Branches(out, [merged], [nn.Identity()], after, identity)
+        return ConvNormAct(out, merged, nn.Identity(), after)  # the identity is in the kernel's centre
+
+    def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> nn.Module:
+        if self.form == "deploy":
+            return self.conv(x, channels, act=act)
+        expand = self.conv(x, hidden)
+        return LinearPair(expand, self.conv(expand.map, channels), activation_module(act))
 
     def add(self, x: Map, other: Map, act: str | None = None) -> nn.Module:
         return Add(Map(*x), activation_module(act))
@@ -248,12 +453,26 @@ class FloatLayers:
     def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> nn.Module:
         return Apply(conv_map(x, x.channels, kernel, stride, padding, "pooling"), nn.AvgPool2d(kernel, stride, padding))
 
-    def norm(self, x: Map, kind: str) -> nn.Module:
-        layer = NORMS[kind]
-        return Apply(x, nn.Identity()) if layer is None else layer(Map(*x))
+    def norm(self, x: Map, kind: str, act: str | None = None) -> nn.Module:
+        norm = NORMS[kind]
+        layer = Apply(x, nn.Identity()) if norm is None else norm.layer(Map(*x))
+        return layer if act is None else NormAct(layer, activation_module(act))
+
+    def sub_band_norm(self, x: Map, sub_bands: int) -> nn.Module:
+        channels = sub_band_map(x, sub_bands).channels
+        if self.form == "deploy":
+            conv = nn.Conv2d(channels, channels, 1, groups=channels)
+            return SubBandNorm(Map(*x), sub_bands, conv, nn.Identity())
+        return SubBandNorm(Map(*x), sub_bands, nn.Identity(), nn.BatchNorm2d(channels))
 
     def global_average(self, x: Map) -> nn.Module:
         return Apply(Map(x.channels, 1, 1), mean_over_map)
+
+    def frequency_average(self, x: Map) -> nn.Module:
+        return Apply(Map(x.channels, 1, x.time), mean_over_frequency)
+
+    def mean_and_max(self, x: Map) -> nn.Module:
+        return Apply(Map(x.channels, 1, 1), mean_and_max)
 
     def stack_frequency(self, x: Map) -> nn.Module:
         return Apply(Map(x.channels * x.freq, 1, x.time), stack_frequency)
@@ -261,8 +480,8 @@ class FloatLayers:
     def attend(self, x: Map, score: Map) -> nn.Module:
         return Attend(Map(x.channels, 1, 1))
 
-    def dropout(self, x: Map, p: float) -> nn.Module:
-        return Apply(x, nn.Dropout(p))
+    def dropout(self, x: Map, p: float, channels: bool = False) -> nn.Module:
+        return Apply(x, nn.Dropout2d(p) if channels else nn.Dropout(p))
 
     def output(self, x: Map) -> nn.Module:
         return Apply(x, flatten_logits)

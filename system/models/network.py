@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from system.complexity import Complexity, Map
 from system.errors import ConfigError
-from system.models.blocks import BLOCKS, check_slots
+from system.models.blocks import BLOCKS, Block, check_slots
 from system.models.counting import CostLayers
 from system.models.heads import HEADS, POOLINGS
-from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Form, LayerFactory, Mapped
+from system.models.layers import ACTIVATIONS, NORMS, Add, FloatLayers, Form, LayerFactory, MapError, Mapped, Pair
 from system.models.stems import STEMS
 from system.registry import unknown
 from system.spec import ModelSpec, StageSpec
@@ -20,31 +21,61 @@ from system.spec import ModelSpec, StageSpec
 Shape = tuple[int, int, int]
 
 
-class Stage(Mapped):
-    """Blocks of one width, entered with a stride, followed by the norm of the spec.
+@contextmanager
+def asked_by(**fields: str) -> Iterator[None]:
+    """Let a kernel or stride that the map cannot take name the field of the spec that asks for it."""
+    try:
+        yield
+    except MapError as error:
+        raise ConfigError(f"{fields[error.part]}: {error}") from None
 
-    The stride is taken by max pooling, by the first block itself, or by a separate BatchNorm and convolution.
+
+class Stage(Mapped):
+    """Blocks of one width, entered with a stride, followed by the norm of the spec unless the blocks hold it.
+
+    The stride is taken by max pooling, by the first block itself, or by a separate norm and convolution.
     """
 
     def __init__(self, make: LayerFactory, x: Map, channels: int, stage: StageSpec, spec: ModelSpec) -> None:
         super().__init__()
-        stride, self.down = stage.stride, None
+        self.down: Any = None
+        self.dropout: Any = None
+        stride, spec = stage.stride, spec.in_stage(stage)
+        block: Any = BLOCKS[spec.block]
         if stride != (1, 1) and spec.downsampling != "strided":
-            pool = spec.downsampling == "pool"
-            self.down = make.max_pool(x, stride, stride) if pool else make.norm_conv(x, channels, stride)
+            if spec.downsampling == "pool":
+                self.down = make.max_pool(x, stride, stride)
+            elif block.normalizes and spec.norm != "batch":
+                self.down = NormPatch(make, x, channels, stride, spec.norm)
+            else:
+                self.down = make.norm_conv(x, channels, stride)
             x, stride = self.down.map, (1, 1)
+            self.dropout = make.dropout(x, spec.stage_dropout)
         self.blocks = nn.Sequential()
         for index in range(stage.depth):
-            block = BLOCKS[spec.block](make, x, channels, stride if index == 0 else (1, 1), spec)
-            self.blocks.append(block)
-            x = block.map
-        self.norm = make.norm(x, spec.norm)
+            built = block(make, x, channels, stride if index == 0 else (1, 1), spec)
+            self.blocks.append(built)
+            x = built.map
+        self.norm = make.norm(x, "batch" if block.normalizes else spec.norm)
         self.map = self.norm.map
 
     def forward(self, x: Tensor) -> Tensor:
         if self.down is not None:
-            x = self.down(x)
+            x = self.dropout(self.down(x))
         return self.norm(self.blocks(x))
+
+
+class NormPatch(Mapped):
+    """A norm, then a convolution whose kernel is its stride (ConvNeXt). (B, C, F, T) -> (B, C', F/s, T/s)"""
+
+    def __init__(self, make: LayerFactory, x: Map, channels: int, stride: Pair, norm: str) -> None:
+        super().__init__()
+        self.norm = make.norm(x, norm)
+        self.conv = make.conv(self.norm.map, channels, stride, stride, norm=False, padding=(0, 0))
+        self.map = self.conv.map
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.norm(x))
 
 
 class Network(Mapped):
@@ -54,19 +85,29 @@ class Network(Mapped):
         super().__init__()
         check(spec, classes)
         self.input = make.input(Map(*shape))
-        self.stem = STEMS[spec.stem](make, self.input.map, spec)
+        self.band_norm = make.band_norm(self.input.map) if spec.band_norm else None
+        with asked_by(stride="model.stem_stride", kernel="model.stem_kernel"):
+            self.stem = STEMS[spec.stem](make, self.input.map, spec)
         self.stages = nn.Sequential()
         x = self.stem.map
-        for stage, channels in zip(spec.stages, spec.widths(), strict=True):
-            built = Stage(make, x, channels, stage, spec)
+        for index, (stage, channels) in enumerate(zip(spec.stages, spec.widths(), strict=True)):
+            with asked_by(stride=f"model.stages.{index}.stride", kernel="model.kernel_size"):
+                built = Stage(make, x, channels, stage, spec)
             self.stages.append(built)
             x = built.map
-        self.head = HEADS[spec.head](make, x, classes, spec)
+        with asked_by(stride="model.pool_bands", kernel="model.pool_bands"):
+            self.head = HEADS[spec.head](make, x, classes, spec)
         self.output = make.output(self.head.map)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.stem(self.input(x)))  # (B, C, F', T')
-        return self.output(self.head(x))  # (B, classes)
+        return self.output(self.head(self.features(x)))  # (B, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head reads: (B, 1, mel bands, frames) -> (B, C, F', T')"""
+        x = self.input(x)
+        if self.band_norm is not None:
+            x = self.band_norm(x)
+        return self.stages(self.stem(x))
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
@@ -81,6 +122,14 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     nn.init.normal_(network.get_parameter("head.classify.conv.weight"), std=0.01)
+    if form == "train":
+        blocks = [module for module in network.stages.modules() if isinstance(module, Block)]
+        for index, block in enumerate(blocks):
+            add = getattr(block, "add", None)  # the residual's, not those that sum branches
+            if isinstance(add, Add):
+                add.drop_path = spec.drop_path * index / max(1, len(blocks) - 1)
+                if block.zero_start is not None:
+                    nn.init.zeros_(block.get_parameter(f"{block.zero_start}.norm.weight"))
     return network
 
 
@@ -94,7 +143,7 @@ def complexity(spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy
 def check(spec: ModelSpec, classes: int) -> None:
     """Raises ConfigError for a name the tables do not have, or a class count below two."""
     if classes < 2:
-        raise ConfigError(f"a classifier needs at least 2 classes, found {classes}")
+        raise ConfigError(f"classes: a classifier needs at least 2 classes, found {classes}")
     tables: dict[str, Mapping[str, Any]] = {
         "stem": STEMS, "block": BLOCKS, "activation": ACTIVATIONS, "norm": NORMS, "pooling": POOLINGS, "head": HEADS,
     }  # fmt: skip

@@ -91,7 +91,7 @@ def test_an_identity_only_block_with_a_stride_pools_its_shortcut() -> None:
 def test_attentive_pooling_by_numpy() -> None:
     """KT, Section 2.9: a grouped 1x1 with tanh, a vector, softmax over time, the weighted sum of channels x bands."""
     torch.manual_seed(0)
-    pool = randomised(AttentivePooling(FloatLayers("train"), Map(3, 2, 7)))  # type: ignore[type-var]
+    pool = randomised(AttentivePooling(FloatLayers("train"), Map(3, 2, 7), BASE))  # type: ignore[type-var]
     x = inputs((3, 2, 7), batch=2) * 3
     with torch.inference_mode():
         found = pool(x).numpy()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from system.complexity import Map
 from system.config import load_yaml, parse
 from system.files import write_yaml
 from system.models.blocks import BLOCKS
@@ -28,8 +29,11 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_logits_have_their_shape_and_every_parameter_a_gradient(case: Case) -> None:
     spec, shape, classes = case
     torch.manual_seed(0)
-    network = build(spec, shape, classes).train()
-    logits = network(inputs(shape, batch=4))
+    spec = spec.changed(drop_path=0.0)  # a block that is left out, or starts as its shortcut, stops gradients
+    network = randomised(build(spec, shape, classes)).train()
+    x = inputs(shape, batch=4)
+    x[:2] = x[:2, :, :1, :1]  # constant maps, whose negative values pass max pooling: slopes before it are reached
+    logits = network(x)
     assert logits.shape == (4, classes)
     F.cross_entropy(logits, torch.arange(4) % classes).backward()
     unreached = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -102,10 +106,10 @@ def test_activations_kept_says_which_stay(block: str) -> None:
 
     spec = BASE.changed(block=block, activation="gelu")
     blocks = sum(stage.depth for stage in spec.stages)
-    assert kept(build(spec, SMALL, CLASSES)) == blocks * len(slots)
+    each = [kept(build(spec.changed(activations_kept=(slot,)), SMALL, CLASSES)) for slot in slots]
+    assert all(count > 0 and count % blocks == 0 for count in each)  # a slot may be in several branches
+    assert kept(build(spec, SMALL, CLASSES)) == sum(each)
     assert kept(build(spec.changed(activations_kept=()), SMALL, CLASSES)) == 0
-    for slot in slots:
-        assert kept(build(spec.changed(activations_kept=(slot,)), SMALL, CLASSES)) == blocks
 
 
 def test_prelu_starts_at_the_slope_of_the_paper() -> None:
@@ -122,7 +126,7 @@ def test_residual_norm_against_numpy() -> None:
     a = x.numpy()
     mean = a.mean(axis=(1, 3), keepdims=True)
     expected = 0.1 * a + (a - mean) / (a.var(axis=(1, 3), keepdims=True) + 1e-5) ** 0.5
-    assert abs(layer((4, 6, 5))(x).numpy() - expected).max() < 1e-12
+    assert abs(layer.layer(Map(4, 6, 5))(x).numpy() - expected).max() < 1e-12
 
 
 def test_attentive_pooling_weights_sum_to_one_over_time() -> None:
