@@ -11,10 +11,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import ConfigError, guarded
+from system.errors import ConfigError, RunError, guarded
 
 
 def train(args: argparse.Namespace) -> None:
+    if args.refit:
+        refit(args)
+        return
     from system.options import check_device, experiment
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
@@ -39,54 +42,208 @@ def train(args: argparse.Namespace) -> None:
         show_scores(train_and_report(spec, data, best, args.device), f"{best} (float, test fold)")
 
 
+def refit(args: argparse.Namespace) -> None:
+    from system.checkpoint import load_checkpoint
+    from system.dataset import prepare
+    from system.options import check_device
+    from system.refit import FOLDER, refit_spec, train_on_everything
+    from system.runs import check_same, locked, provenance, write_settings
+
+    if args.config or args.dataset:
+        raise ConfigError(f"--refit all: the experiment is that of {args.run}; leave --config and --dataset out")
+    check_device(args.device)
+    given = {"data.root": args.data_root, "data.skip_bad": args.skip_bad or None, "seed": args.seed}
+    settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    first = load_checkpoint(args.run / "best" / "model.safetensors")
+    spec = refit_spec(args.run, first, settings)
+    folder: Path = args.run / FOLDER
+    best, next_step = folder / "best", f"python quant/run.py qat --run {folder} quantizes it"
+    if check_same(best / "config.yaml", spec.plain()) and (best / "model.safetensors").is_file():
+        print(f"{best} is finished; nothing to do; {next_step}")
+        return
+    data = prepare(spec.data, spec.features, spec.seed)
+    best.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
+        train_on_everything(spec, first, data, best, args.device)
+    print(f"{best}: trained on all {len(data.train)} segments; the scores of {args.run} speak for it; {next_step}")
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from system.checkpoint import load_checkpoint
     from system.dataset import prepare
-    from system.evaluation import score
-    from system.experiment import predictions_of, show_scores
+    from system.experiment import scored, scored_parts, show_scores
     from system.options import check_device
+    from system.runs import first_run
     from system.training import logits_of
 
     device = check_device(args.device)
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
     spec = checkpoint.spec
+    if spec.data.refit:
+        raise RunError(f"{args.run} was trained on everything; evaluate {first_run(args.run, spec)}, which was not")
     data = prepare(spec.data, spec.features, spec.seed)  # the split of the training, whatever --seed says
-    part = getattr(data, args.part)
-    logits = logits_of(checkpoint.network().to(device), part, checkpoint.mean, checkpoint.std)
+    network = checkpoint.network().to(device)
+    logits = {
+        part: logits_of(network, getattr(data, part), checkpoint.mean, checkpoint.std)
+        for part in scored_parts(data, args.part)
+    }
     seed = spec.seed if args.seed is None else args.seed  # of the bootstrap
-    show_scores(score(predictions_of(data, part, logits), args.part, data.device_groups, seed), str(args.run))
+    show_scores(scored(data, args.part, logits, spec.changed(seed=seed))[1], str(args.run))
 
 
 def predict(args: argparse.Namespace) -> None:
+    if args.model and args.model.endswith((".onnx", ".ort")):
+        predict_onnx(args)
+        return
+    if not args.run and not args.checkpoint:
+        raise ConfigError("predict: expected one of --run, --checkpoint and --model FILE.onnx, found none")
+    if args.hop is not None or args.rate is not None or args.format or Path("-") in args.files:
+        raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
+    import numpy as np
     import torch
 
     from system.checkpoint import load_checkpoint
     from system.dataset import stream_features
     from system.evaluation import probabilities_of
+    from system.events import decode, event_probabilities
     from system.options import check_device
 
     device = check_device(args.device)
-    checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
+    checkpoint = load_checkpoint(args.checkpoint or args.run / "best" / "model.safetensors")
+    if args.model:
+        from system.models.catalog import model_spec
+
+        found = checkpoint.spec.model.plain()
+        if other := [key for key, value in model_spec(args.model).plain().items() if value != found[key]]:
+            raise RunError(f"--model {args.model}: the checkpoint holds another network, by its {', '.join(other)}")
+    if args.embeddings:
+        from system.embeddings import write_embeddings
+
+        print(write_embeddings(args.embeddings, checkpoint, args.files, device))
+        return
     network, spec = checkpoint.network().to(device), checkpoint.spec
+    active: dict[int, list[np.ndarray]] = {}  # recording -> (classes,) of bool for each of its segments
     with torch.inference_mode():
         for rows, features in stream_features(args.files, spec.features, spec.data.segment_seconds):
             batch = torch.from_numpy(checkpoint.standardize(features)).to(device)
-            probabilities = probabilities_of(network(batch).cpu().numpy())
-            for row, p in zip(rows, probabilities, strict=True):
+            logits = network(batch).cpu().numpy()
+            if checkpoint.thresholds is not None:
+                for row, p in zip(rows.tolist(), event_probabilities(logits), strict=True):
+                    active.setdefault(row, []).append(p >= checkpoint.thresholds)
+                continue
+            for row, p in zip(rows, probabilities_of(logits, checkpoint.temperature), strict=True):
                 print(f"{args.files[row]}\t{checkpoint.classes[p.argmax()]}\t{p.max():.4f}")
+    for row, segments in active.items():
+        numbers = np.arange(len(segments))
+        for event in decode(np.array(segments), numbers, checkpoint.classes, spec.data.segment_seconds):
+            print(f"{args.files[row]}\t{event.onset:g}\t{event.offset:g}\t{event.label}")
+
+
+def predict_onnx(args: argparse.Namespace) -> None:
+    if args.checkpoint or args.embeddings:
+        raise ConfigError(f"--model {args.model}: a file is complete; leave --checkpoint and --embeddings out")
+    if args.device == "cuda":
+        raise ConfigError(f"--model {args.model}: expected --device cpu or auto, found cuda; ONNX files run on the CPU")
+    from system.onnx_predict import Pcm, predict
+
+    predict(Path(args.model), args.files, args.run, args.hop, Pcm(args.rate, args.format or "s16le"))
+
+
+def mixtures(args: argparse.Namespace) -> None:
+    from system.config import override, parse
+    from system.data.mixtures import MixtureSpec, make_mixtures
+
+    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    make_mixtures(args.data_root, args.out, parse(MixtureSpec, override({}, settings), "--set"))
+    print(f"{args.out}: read it by --dataset csv --data-root {args.out}")
 
 
 def complexity(args: argparse.Namespace) -> None:
     import json
 
     from system.models.catalog import CATALOG
-    from system.models.report import catalog_report, print_catalog
+    from system.models.report import catalog_report, print_catalog, print_markdown
 
+    if args.config:
+        explain(args)
+        return
     report = catalog_report([args.model] if args.model else list(CATALOG))
     if args.json:
         print(json.dumps(report, indent=2))
+    elif args.markdown:
+        print_markdown(report)
     else:
         print_catalog(report)
+        if args.model:
+            explain(args)
+
+
+def explain(args: argparse.Namespace) -> None:
+    """One network, named or of an experiment, layer by layer, and the reasons why the counters disagree."""
+    from system.models.catalog import CATALOG, Entry
+    from system.models.explain import print_differences, print_layers
+    from system.models.report import seen_cost
+    from system.options import experiment
+
+    if args.model:
+        entry = CATALOG[args.model]
+    else:
+        spec = experiment(args)
+        entry = Entry(str(args.config), shape=spec.input_shape(), classes=args.classes, spec=spec.model)
+    cost = seen_cost(entry, args.form)
+    print(f"\n{args.form} form, {cost.params:,} parameters")
+    print_layers(cost)
+    print()
+    print_differences(cost)
+
+
+def throughput(args: argparse.Namespace) -> None:
+    import json
+
+    from system.checkpoint import load_checkpoint
+    from system.models.catalog import CATALOG, Entry
+    from system.models.network import Network
+    from system.options import check_device
+    from system.throughput import CPU_SETTINGS, GPU_SETTINGS, MODELS, print_throughput, throughput_report
+
+    settings = [] if args.device == "cuda" else [*CPU_SETTINGS]
+    if check_device(args.device) == "cuda":
+        settings += GPU_SETTINGS
+    candidates: dict[str, tuple[Entry, Network | None]]
+    if args.run:
+        run = load_checkpoint(args.run / "best" / "model.safetensors")
+        entry = Entry(str(args.run), run.spec.input_shape(), len(run.classes), run.spec.model)
+        candidates = {str(args.run): (entry, run.network())}
+    else:
+        candidates = {name: (CATALOG[name], None) for name in args.model or MODELS}
+    forms = list(dict.fromkeys(args.forms))
+    report = throughput_report(candidates, forms, settings, args.seed or 0)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print_throughput(report, forms)
+
+
+def roadmap(args: argparse.Namespace) -> None:
+    from system.config import load_yaml, override
+    from system.options import check_device, experiment
+
+    spec = experiment(args)
+    check_device(args.device)
+    if args.config and (unused := {"model", "budget"} & set(load_yaml(args.config))):
+        print(f"not used of {args.config}: {', '.join(sorted(unused))} (each step has its own)", file=sys.stderr)
+    for option in ("seeds", "workers"):
+        if getattr(args, option) < 1:
+            raise ConfigError(f"--{option}: expected at least 1, found {getattr(args, option)}")
+    from system.roadmap import run_roadmap
+    from system.roadmap_table import markdown
+
+    run = args.run or Path("runs") / f"roadmap-{spec.data.dataset}-s{spec.seed}"
+    model = override({}, [text for text in args.settings if text.strip().startswith("model.")]).get("model", {})
+    rows = run_roadmap(run, spec, args.steps, args.seeds, args.workers, model, args.device)
+    print("\n".join(markdown(rows)))
+    print(f"\n{run}/roadmap.md, .csv, .json and .png hold the table and the picture")
 
 
 def data(args: argparse.Namespace) -> None:
@@ -102,6 +259,8 @@ def data(args: argparse.Namespace) -> None:
         devices = ", ".join(f"{device} {part.device.count(device)}" for device in sorted(set(part.device)))
         print(f"  {name}: {len(part)} segments of {len(set(part.filename))} clips, "
               f"{len(set(part.source))} sources; devices: {devices}")  # fmt: skip
+    if prepared.events is not None:
+        print(f"  {sum(map(len, prepared.events.values()))} annotated events")
     if prepared.skipped:
         print(f"  {prepared.skipped} damaged recordings left out")
 
@@ -120,20 +279,58 @@ def main(argv: list[str]) -> None:
         p.set_defaults(call=call)
         return p
 
-    add_experiment_options(command(train, "train one experiment into RUN/best", run=True))
+    p = command(train, "train one experiment into RUN/best", run=True)
+    add_experiment_options(p)
+    p.add_argument("--refit", choices=("all",), help="train RUN's network anew on everything, test fold included, "
+                   "into RUN/refit; the scores of RUN stay")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
     p.add_argument("--part", choices=("validation", "test"), default="validation")
-    p = command(predict, "label recordings with a run's float model, one line per segment", run=True)
-    p.add_argument("files", nargs="+", type=Path, metavar="a.wav")
+    p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    which.add_argument("--checkpoint", type=Path, metavar="FILE.safetensors", help="a run's model, wherever it is")
+    p.add_argument("--model", metavar="FILE.onnx|NAME",
+                   help="label by this .onnx or .ort file alone; or refuse another network than NAME")  # fmt: skip
+    p.add_argument("--hop", type=float, metavar="SECONDS", help="of FILE.onnx: from one window to the next")
+    p.add_argument("--rate", type=int, metavar="HZ", help="of raw samples from standard input (default: the model's)")
+    p.add_argument("--format", choices=("u8", "s16le", "s32le", "f32le"),
+                   help="of raw samples from standard input, mono (default: s16le)")  # fmt: skip
+    p.add_argument("--embeddings", type=Path, metavar="FILE.npz",
+                   help="write embeddings of recordings, segments and time steps, not labels (system/embeddings.py)")
+    p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="with FILE.onnx also folders, or - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true")
-    which.add_argument("--model", metavar="NAME")
-    p.add_argument("--json", action="store_true")
+    which.add_argument("--model", metavar="NAME", help="also layer by layer, with the reasons for each difference")
+    which.add_argument("--config", type=Path, metavar="FILE.yaml", help="the network of an experiment")
+    p.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                   help="change one value of the experiment; may be repeated")  # fmt: skip
+    p.add_argument("--classes", type=int, default=10, metavar="N", help="of the experiment's network (default: 10)")
+    p.add_argument("--form", choices=("train", "merged", "deploy"), default="train", help="of the layers listed")
+    p.add_argument("--json", action="store_true", help="everything, for programs")
+    p.add_argument("--markdown", action="store_true", help="the table of the README")
+    p = command(throughput, "clips per second of named models or of a run, before and after re-parameterization")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--model", nargs="+", metavar="NAME", help="default: those of paper 001 and a small one")
+    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    p.add_argument("--forms", nargs="+", choices=("train", "merged", "deploy"), default=["train", "merged", "deploy"],
+                   help="the first is what the others are compared with")  # fmt: skip
+    p.add_argument("--json", action="store_true", help="everything, for programs")
+    p = command(roadmap, "train every step of the KT report's roadmap by one recipe: its Table 1 on your data")
+    add_experiment_options(p)
+    p.add_argument("--run", type=Path, metavar="runs/NAME", help="default: runs/roadmap-<dataset>-s<seed>")
+    p.add_argument("--steps", metavar="A,B", help="some steps by name, such as kt_baseline,kt_final (default: all)")
+    p.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each step (default: 1)")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share steps and cores")
     add_experiment_options(command(data, "read a data set, fill the caches, and say what is in it"))
+    p = command(mixtures, "mix the clips of a csv folder into a folder with timed events, sources kept apart")
+    p.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="the clips: a csv folder")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new folder")
+    p.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+                   help="change one value of MixtureSpec (system/data/mixtures.py); may be repeated")  # fmt: skip
 
     args = parser.parse_args(argv)
-    if getattr(args, "run", None) is not None and args.command != "train" and not args.run.is_dir():
+    if getattr(args, "run", None) is not None and args.command not in ("train", "roadmap") and not args.run.is_dir():
         raise ConfigError(f"--run {args.run}: no such run folder")
     args.call(args)
 
