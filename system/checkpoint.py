@@ -30,6 +30,8 @@ class Checkpoint:
     mean: np.ndarray  # (mel bands,) of log-mel over the training part
     std: np.ndarray  # (mel bands,)
     state: dict[str, Tensor]
+    thresholds: tuple[float, ...] | None = None  # of each class, where a segment may have several or none
+    temperature: float = 1.0  # of the softmax (system/temperature.py)
 
     def network(self) -> Network:
         """The train-form network with these weights, in evaluation mode."""
@@ -52,6 +54,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tinyscene": __version__,
         "experiment": json.dumps(checkpoint.spec.plain()),
         "classes": json.dumps(checkpoint.classes),
+        "temperature": json.dumps(checkpoint.temperature),
+        **({"thresholds": json.dumps(checkpoint.thresholds)} if checkpoint.thresholds is not None else {}),
     }
     with whole_file(path) as part:
         part.write_bytes(save(tensors, metadata))  # save_file hides which error the system gave
@@ -75,4 +79,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         mean=tensors.pop(MEAN).numpy(),
         std=tensors.pop(STD).numpy(),
         state={key.removeprefix("network."): value for key, value in tensors.items()},
+        thresholds=tuple(json.loads(metadata["thresholds"])) if "thresholds" in metadata else None,
+        temperature=float(json.loads(metadata.get("temperature", "1.0"))),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from system.data import devices
 from system.data.audio import AudioCache, cached_audio, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
 from system.data.devices import DeviceResponses
-from system.data.folds import DATASETS, Clip, DatasetFolds
+from system.data.folds import DATASETS, Clip, DatasetFolds, Event
+from system.data.recordings import Recordings, recordings_of
 from system.errors import ConfigError, DataError
 from system.features import LogMel
 from system.progress import progress
@@ -25,6 +26,7 @@ CODE_VERSION = 1
 
 BATCH = 128  # segments whose features are computed at once
 PARTS = ("train", "validation", "test")
+ROUNDING = 1e-6  # seconds that a product of a whole number and a length may be off by
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Segments:
     """
 
     features: np.ndarray  # (n, mel bands, frames) float32, natural-log mel power, not standardized
-    label: np.ndarray  # (n,) int64, index into the classes
+    label: np.ndarray  # (n,) int64, index into the classes; of events (n, classes) float32, 1 for each that sounds
     filename: tuple[str, ...]
     segment: np.ndarray  # (n,) int64, index of the segment within its clip
     device: tuple[str, ...]
@@ -57,6 +59,14 @@ class PreparedData:
     test: Segments
     checksum: str  # of the bytes of every recording and of the lists
     skipped: int  # damaged recordings left out under skip_bad
+    segment_seconds: float = 1.0
+    events: Mapping[str, tuple[Event, ...]] | None = None  # file name -> what is annotated, where events are
+    recordings: Recordings | None = None  # the training part as samples
+
+    @property
+    def task(self) -> str:
+        """`scene`: one class per segment; `events`: several, or none."""
+        return "scene" if self.events is None else "events"
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,18 @@ class _Rows:
 def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     """Load a data set's folds and the features of all its segments, from the cache if nothing changed.
 
-    `seed` draws the validation part. Raises DataError for anything wrong with the recordings or lists,
-    ConfigError for an unknown data set or a segment too short for the features.
+    `seed` draws the validation part; with `data.refit` everything is in the training part and the others are empty.
+    Raises DataError for anything wrong with the recordings or lists, ConfigError for an unknown data set or a segment
+    too short for the features.
     """
     _segment_length(data.segment_seconds, features)
     folds = DATASETS[data.dataset](data, seed)
+    folds = folds.everything() if data.refit else folds
     responses = load_devices(data, features.sample_rate)
     clips = [*folds.train, *folds.validation, *folds.test]
     audio = cached_audio(clips, features.sample_rate, data.segment_seconds, data.silence_rms, data.skip_bad)
-    rows = {part: _rows(getattr(folds, part), audio, part, responses) for part in PARTS}
+    drawn = devices.REFIT_TENTHS if data.refit else devices.TRAINING_TENTHS
+    rows = {part: _rows(getattr(folds, part), audio, part, responses, drawn) for part in PARTS}
     _check_left(folds, rows)
     key = digest(
         [
@@ -98,14 +111,19 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     stored = np.load(folder / "features.npy", mmap_mode="r")
     ends = np.cumsum([0, *(len(rows[part].clip) for part in PARTS)])
     parts = {
-        part: _segments(stored[ends[i] : ends[i + 1]], rows[part], audio, folds.classes) for i, part in enumerate(PARTS)
+        part: _segments(stored[ends[i] : ends[i + 1]], rows[part], audio, folds.classes, data.segment_seconds)
+        for i, part in enumerate(PARTS)
     }
+    events = {clip.filename: clip.events for clip in clips if clip.events is not None}
     return PreparedData(
         name=folds.name,
         classes=folds.classes,
         device_groups=_device_groups(folds, responses),
         checksum=_checksum(folds, audio, responses),
         skipped=len(audio.skipped),
+        segment_seconds=data.segment_seconds,
+        events=events or None,
+        recordings=_recordings(rows["train"], audio, responses, drawn),
         **parts,
     )
 
@@ -152,8 +170,13 @@ def _log_mel(front_end: LogMel, segments: np.ndarray) -> np.ndarray:
         return front_end(torch.from_numpy(np.ascontiguousarray(segments))).numpy()
 
 
-def _rows(clips: Sequence[Clip], audio: AudioCache, part: str, responses: DeviceResponses | None) -> _Rows:
-    """The segments of a part in file order; in the test part once for every device of the protocol."""
+def _rows(
+    clips: Sequence[Clip], audio: AudioCache, part: str, responses: DeviceResponses | None, drawn: Sequence[str]
+) -> _Rows:
+    """The segments of a part in file order; in the test part once for every device of the protocol.
+
+    `drawn`: the devices that a segment of any other part is heard through, each as often as it is meant to be.
+    """
     clip_of = {clip.filename: clip for clip in clips}
     mine = [clip_of.get(filename) for filename in audio.filename]
     kept = [(row, mine[clip]) for row, clip in enumerate(audio.clip.tolist()) if mine[clip] is not None]
@@ -166,7 +189,7 @@ def _rows(clips: Sequence[Clip], audio: AudioCache, part: str, responses: Device
         elif part == "test":
             heard = (devices.AS_RECORDED, *devices.SEEN, *devices.UNSEEN)
         else:
-            heard = (devices.training_device(clip.filename, numbers[row]),)
+            heard = (devices.training_device(clip.filename, numbers[row], drawn),)
         chosen.extend((row, clip, device) for device in heard)
     return _Rows(
         audio=np.array([row for row, _, _ in chosen], np.int64),
@@ -178,9 +201,9 @@ def _rows(clips: Sequence[Clip], audio: AudioCache, part: str, responses: Device
 def _check_left(folds: DatasetFolds, rows: dict[str, _Rows]) -> None:
     """Leaving damaged recordings out must not empty a part or take a class out of the training part."""
     for part, chosen in rows.items():
-        if not chosen.clip:
+        if getattr(folds, part) and not chosen.clip:
             raise DataError(f"{folds.root}: every recording of the {part} part is damaged")
-    missing = sorted(set(folds.classes) - {clip.label for clip in rows["train"].clip})
+    missing = sorted(set(folds.classes) - {label for clip in set(rows["train"].clip) for label in clip.labels})
     if missing:
         raise DataError(f"{folds.root}: every recording of class {missing[0]!r} in the training part is damaged")
 
@@ -210,15 +233,50 @@ def _compute(
             step(stop - start)
 
 
-def _segments(features: np.ndarray, rows: _Rows, audio: AudioCache, classes: Sequence[str]) -> Segments:
+def _segments(features: np.ndarray, rows: _Rows, audio: AudioCache, classes: Sequence[str], seconds: float) -> Segments:
     number = {label: index for index, label in enumerate(classes)}
+    several = any(clip.events is not None for clip in rows.clip)
     return Segments(
         features=features,
-        label=np.array([number[clip.label] for clip in rows.clip], np.int64),
+        label=_sounding(rows.clip, audio.segment[rows.audio], number, seconds)
+        if several
+        else np.array([number[clip.label] for clip in rows.clip], np.int64),
         filename=tuple(clip.filename for clip in rows.clip),
         segment=audio.segment[rows.audio],
         device=rows.device,
         source=tuple(clip.source for clip in rows.clip),
+    )
+
+
+def _sounding(clips: Sequence[Clip], segment: np.ndarray, number: Mapping[str, int], seconds: float) -> np.ndarray:
+    """(n, classes) float32: 1 where half of the segment, or half of the event, is within the other.
+
+    So the segments that bear an event of at least a segment's length start and end at most half a segment from its
+    onset and offset.
+    """
+    label = np.zeros((len(clips), len(number)), np.float32)
+    for row, (clip, start) in enumerate(zip(clips, (segment * seconds).tolist(), strict=True)):
+        for event in clip.events or ():
+            shared = min(start + seconds, event.offset) - max(start, event.onset)
+            if shared >= min(seconds, event.offset - event.onset) / 2 - ROUNDING:
+                label[row, number[event.label]] = 1.0
+    return label
+
+
+def _recordings(rows: _Rows, audio: AudioCache, responses: DeviceResponses | None, drawn: Sequence[str]) -> Recordings:
+    """The training part as samples, with the devices it is heard through, and those it must not be."""
+    if responses is None:
+        device = np.array([0 if clip.recorded else -1 for clip in rows.clip], np.int64)
+        return recordings_of(audio, rows.audio, rows.clip, device)
+    heard = [name for name in responses.responses if name in drawn]
+    number = {devices.AS_RECORDED: 0, **{name: index for index, name in enumerate(heard, start=1)}}
+    return recordings_of(
+        audio,
+        rows.audio,
+        rows.clip,
+        np.array([number[name] for name in rows.device], np.int64),
+        [responses.responses[name] for name in heard],
+        [taps for name, taps in responses.responses.items() if name not in drawn],
     )
 
 
@@ -237,6 +295,8 @@ def _device_groups(folds: DatasetFolds, responses: DeviceResponses | None) -> di
 
 def _checksum(folds: DatasetFolds, audio: AudioCache, responses: DeviceResponses | None) -> str:
     """Stands for the recordings' bytes, their labels and the training and test fold; not for the seed."""
-    training = sorted((clip.filename, clip.label, clip.device) for clip in (*folds.train, *folds.validation))
-    test = sorted((clip.filename, clip.label, clip.device) for clip in folds.test)
+    training, test = (
+        sorted((clip.filename, clip.label, clip.device, *(clip.events or ())) for clip in part)
+        for part in ((*folds.train, *folds.validation), folds.test)
+    )
     return digest([audio.checksum, training, test, responses.checksum if responses else None])

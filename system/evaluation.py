@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from system.data.folds import LABEL_SEPARATOR
 from system.errors import DataError, FormatError
 from system.files import write_csv, write_with
+from system.metrics import classification_scores
 
 COLUMNS = ("filename", "segment", "device", "label", "predicted")  # then one probability column per class
 GROUPS = ("real", "seen", "unseen")
@@ -123,6 +125,7 @@ def _check(predictions: Predictions, predicted: tuple[str, ...], path: Path) -> 
     """Raise FormatError for the first row whose content contradicts itself. Line 1 is the header."""
     values = predictions.probabilities
     known = {"", *predictions.classes}
+    several = np.array([not found or LABEL_SEPARATOR in found for found in predicted])
     sums = values.sum(axis=1)
     with np.errstate(invalid="ignore"):
         wrong_value = ~((values >= 0) & (values <= 1)).all(axis=1)
@@ -130,6 +133,7 @@ def _check(predictions: Predictions, predicted: tuple[str, ...], path: Path) -> 
     wrong_label = np.array([label not in known for label in predictions.label])
     wrong_class = np.array([found != best for found, best in zip(predicted, predictions.predicted, strict=True)])
     for wrong, expected, found in (
+        (several, "one predicted class; a run on events is scored, not packed or ranked", lambda i: repr(predicted[i])),
         (wrong_value, "probabilities between 0 and 1", lambda i: values[i].tolist()),
         (wrong_sum, "probabilities that sum to 1", lambda i: float(sums[i])),
         (wrong_label, f"a label among {', '.join(predictions.classes)}", lambda i: repr(predictions.label[i])),
@@ -140,9 +144,9 @@ def _check(predictions: Predictions, predicted: tuple[str, ...], path: Path) -> 
             raise FormatError(f"{path}, line {index + 2}: expected {expected}, found {found(index)}")
 
 
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
+def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """(n, classes) logits -> probabilities by the softmax in float64, never below about `PROBABILITY_FLOOR`."""
-    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = np.asarray(logits, dtype=np.float64) / temperature
     powers = np.exp(shifted - shifted.max(axis=1, keepdims=True))
     return floored(powers / powers.sum(axis=1, keepdims=True))
 
@@ -173,29 +177,51 @@ def score(predictions: Predictions, split: str, device_groups: Mapping[str, str]
     source = np.array([predictions.source[i] for i in kept])
     correct = (probabilities.argmax(axis=1) == truth).astype(np.float64)
     loss = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], LOSS_FLOOR, 1.0))
-
-    def part(mask: np.ndarray) -> dict[str, Any]:
-        by_class = [float(correct[mask & (truth == c)].mean()) for c in np.unique(truth[mask])]
-        return {"accuracy": float(np.mean(by_class)), "log_loss": float(loss[mask].mean()), "n": int(mask.sum())}
-
-    class_wise = {predictions.classes[c]: part(truth == c) for c in np.unique(truth).tolist()}
+    present = np.unique(truth).tolist()
+    class_wise = {predictions.classes[c]: part_scores(truth == c, correct, loss, truth) for c in present}
     size = len(predictions.classes)
     confusion = np.bincount(truth * size + probabilities.argmax(axis=1), minlength=size * size).reshape(size, size)
     scores = {
         "split": split,
-        **part(np.ones(len(truth), dtype=bool)),
+        **part_scores(np.ones(len(truth), dtype=bool), correct, loss, truth),
         "log_loss_macro": float(np.mean([row["log_loss"] for row in class_wise.values()])),
         "class_wise": class_wise,
-        "device_wise": {str(name): part(device == name) for name in np.unique(device)},
-        "device_groups": {name: part(group == name) for name in GROUPS if (group == name).any()},
+        **by_device(correct, loss, truth, device, device_groups),
         "confusion": {"classes": list(predictions.classes), "matrix": confusion.tolist()},  # a row is a true class
         "interval": bootstrap(correct, loss, truth, source, seed),
         "sources": len(np.unique(source)),
+        **classification_scores(probabilities, truth),
     }
     recorded = group == "real" if (group == "real").any() else np.ones(len(truth), dtype=bool)
     clips = [f"{predictions.filename[i]}\0{predictions.device[i]}" for i in kept]
     by_clip = _clip_accuracy(probabilities[recorded], truth[recorded], np.array(clips)[recorded])
     return scores if by_clip is None else {**scores, "clip_accuracy": by_clip}
+
+
+def part_scores(mask: np.ndarray, correct: np.ndarray, loss: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Macro accuracy, mean loss and number of the segments in `mask` (n,) of bool.
+
+    `correct` (0 or 1), `loss` (nats) and `truth` (class index) are (n,), or (n, classes) where each class is decided
+    by itself.
+    """
+    right, classes = correct[mask], truth[mask]
+    by_class = [float(right[classes == c].mean()) for c in np.unique(classes)]
+    return {"accuracy": float(np.mean(by_class)), "log_loss": float(loss[mask].mean()), "n": int(mask.sum())}
+
+
+def by_device(
+    correct: np.ndarray, loss: np.ndarray, truth: np.ndarray, device: np.ndarray, device_groups: Mapping[str, str]
+) -> dict[str, Any]:
+    """`device_wise` and `device_groups` of scores.json: `device` (n,) names, the rest as for `part_scores`."""
+    group = np.array([device_groups.get(name, "") for name in device])
+
+    def scores(mask: np.ndarray) -> dict[str, Any]:
+        return part_scores(mask, correct, loss, truth)
+
+    return {
+        "device_wise": {str(name): scores(device == name) for name in np.unique(device)},
+        "device_groups": {name: scores(group == name) for name in GROUPS if (group == name).any()},
+    }
 
 
 def _clip_accuracy(probabilities: np.ndarray, truth: np.ndarray, clips: np.ndarray) -> float | None:
@@ -222,19 +248,27 @@ def bootstrap(
     hits = np.bincount(cell, weights=correct, minlength=units * classes).reshape(units, classes)
     counts = np.bincount(cell, minlength=units * classes).reshape(units, classes)
     losses = np.bincount(unit, weights=loss, minlength=units)
+    accuracy, mean_loss = [], []
+    for weights in drawn_sources(units, seed, resamples):
+        n = weights @ counts  # (rows, classes)
+        share = np.divide(weights @ hits, n, out=np.zeros_like(n), where=n > 0)
+        accuracy.append(share.sum(axis=1) / (n > 0).sum(axis=1))
+        mean_loss.append(weights @ losses / n.sum(axis=1))
+    edges = (2.5, 97.5)
+    return {
+        "accuracy": np.percentile(np.concatenate(accuracy), edges).tolist(),
+        "log_loss": np.percentile(np.concatenate(mean_loss), edges).tolist(),
+    }
+
+
+def drawn_sources(units: int, seed: int, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Draws of `units` sources with replacement: how often each was drawn, (rows, units) float64, some rows at once."""
     generator = np.random.default_rng(seed)
-    accuracy, mean_loss = np.empty(resamples), np.empty(resamples)
     step = max(1, _CHUNK // units)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = generator.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
-        n = weights @ counts  # (rows, classes)
-        share = np.divide(weights @ hits, n, out=np.zeros_like(n), where=n > 0)
-        accuracy[start : start + rows] = share.sum(axis=1) / (n > 0).sum(axis=1)
-        mean_loss[start : start + rows] = weights @ losses / n.sum(axis=1)
-    edges = (2.5, 97.5)
-    return {"accuracy": np.percentile(accuracy, edges).tolist(), "log_loss": np.percentile(mean_loss, edges).tolist()}
+        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
 
 
 def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:

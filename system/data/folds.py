@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -16,16 +17,32 @@ from system.registry import Registry
 from system.spec import DataSpec
 
 
+class Event(NamedTuple):
+    """One annotated sound, in seconds from the start of its clip; a tag without a time lasts from 0 to infinity."""
+
+    onset: float
+    offset: float
+    label: str
+
+
 @dataclass(frozen=True)
 class Clip:
     """One recording as a data set lists it."""
 
     filename: str  # as in the data set's own list, relative to its root
     path: Path
-    label: str
+    label: str  # the class; of a clip with several, all of them joined by LABEL_SEPARATOR
     source: str  # recordings of one source (location, upload, speaker) stay on one side of a split
     device: str = "a"
     recorded: bool = True  # False: a simulated device
+    events: tuple[Event, ...] | None = None  # of a set where a clip may have several classes or none; else None
+    parent: str | None = None  # the longer recording of which this clip is a part, if the set tells
+    place: int = 0  # of the clip among the parts of its parent
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes: exactly one, unless the set annotates events."""
+        return (self.label,) if self.events is None else tuple(sorted({event.label for event in self.events}))
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,16 @@ class DatasetFolds:
     train: tuple[Clip, ...]
     validation: tuple[Clip, ...]
     test: tuple[Clip, ...]
+    rest: tuple[Clip, ...] = ()  # labelled, but in none of these
 
+    def everything(self) -> DatasetFolds:
+        """All of it for training, nothing left to score."""
+        every = (*self.train, *self.validation, *self.test, *self.rest)
+        return replace(self, train=every, validation=(), test=(), rest=())
+
+
+LABEL_SEPARATOR = "|"
+"""Between the classes of one clip or segment, in meta.csv and in predictions.csv."""
 
 Loader = Callable[[DataSpec, int], DatasetFolds]
 DATASETS: Registry[Loader] = Registry("data set")
@@ -80,9 +106,9 @@ def split_folds(
         raise DataError(f"{where}: the training fold is empty")
     if not test:
         raise DataError(f"{where}: the test fold is empty")
-    missing = sorted(set(classes) - {clip.label for clip in training})
+    missing = sorted(set(classes) - {label for clip in training for label in clip.labels})
     if missing:
-        found = sum(clip.label == missing[0] for clip in test)
+        found = sum(missing[0] in clip.labels for clip in test)
         raise DataError(
             f"{where}: class {missing[0]!r} occurs nowhere in the training fold (expected at least one clip of "
             f"each of {len(classes)} classes; {found} clips of it in the test fold)"
@@ -92,12 +118,13 @@ def split_folds(
 
 
 def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str) -> tuple[list[Clip], list[Clip]]:
-    """Split a training fold into (train, validation) by source, stratified by label.
+    """Split a training fold into (train, validation) by source, stratified by label (of several, the rarest).
 
     Every class stays in the training part, and is in the validation part too where it has at least
     two sources. Raises DataError if that leaves a part empty.
     """
-    labels = np.array([clip.label for clip in clips])
+    counts = Counter(label for clip in clips for label in clip.labels)
+    labels = np.array([min(clip.labels, key=lambda label: (counts[label], label), default="") for clip in clips])
     groups = np.unique([clip.source for clip in clips], return_inverse=True)[1]
     n_sources = int(groups.max()) + 1
     largest_class = int(np.unique(labels, return_counts=True)[1].max())
@@ -112,7 +139,7 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
     with progress("splitting off the validation part", None):
         folds = splitter.split(groups, labels, None if alone else groups)
         held_out = set(groups[next(iter(folds))[1]].tolist())
-    _keep_classes(labels, groups, held_out)
+    _keep_classes([clip.labels for clip in clips], groups, held_out)
     train = [clip for clip, group in zip(clips, groups.tolist(), strict=True) if group not in held_out]
     validation = [clip for clip, group in zip(clips, groups.tolist(), strict=True) if group in held_out]
     if not train or not validation:
@@ -122,7 +149,7 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
     return train, validation
 
 
-def _keep_classes(labels: np.ndarray, groups: np.ndarray, held_out: set[int]) -> None:
+def _keep_classes(labels: Sequence[Sequence[str]], groups: np.ndarray, held_out: set[int]) -> None:
     """Move single sources across the split until each class is trained on and, if it can be, validated on.
 
     A stratified split of few sources may miss a rare class on either side. Training comes first: a source
@@ -130,9 +157,10 @@ def _keep_classes(labels: np.ndarray, groups: np.ndarray, held_out: set[int]) ->
     """
     sources_of: dict[str, set[int]] = defaultdict(set)
     classes_of: dict[int, set[str]] = defaultdict(set)
-    for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
-        sources_of[label].add(group)
-        classes_of[group].add(label)
+    for several, group in zip(labels, groups.tolist(), strict=True):
+        classes_of[group].update(several)
+        for label in several:
+            sources_of[label].add(group)
     sizes = np.bincount(groups)
 
     def order(group: int) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from system.data.folds import DATASETS, Clip, DatasetFolds, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
-from system.editions import SCENES
+from system.editions import FOLD1, SCENES
 from system.errors import DataError
 from system.progress import Step, progress
 from system.spec import DataSpec
@@ -23,7 +23,9 @@ RECORDED_DEVICES = ("a", "b", "c")
 
 META_COLUMNS = ("filename", "scene_label", "identifier", "source_label")
 LIST_COLUMNS = ("filename", "scene_label")
-NAME = re.compile(r"(?P<scene>[a-z_]+)-(?P<city>[^-]+)-(?P<location>[^-]+)-[^-]+-[^-]+-(?P<device>[^-]+)\.wav")
+NAME = re.compile(
+    r"(?P<scene>[a-z_]+)-(?P<city>[^-]+)-(?P<location>[^-]+)-(?P<segment>[^-]+)-(?P<second>[0-9]+)-(?P<device>[^-]+)\.wav"
+)
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,18 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
 
 
 def load_layout(name: str, root: Path, data: DataSpec, seed: int) -> DatasetFolds:
-    """Read a development set in the TAU 2022 layout; rows in neither list are left out.
+    """Read a development set in the TAU 2022 layout; rows in neither list are left out but for a refit.
 
     Raises DataError.
     """
     if data.fold != 1:
         raise DataError(f"{root}: data.fold is {data.fold}, but the TAU 2022 layout has only fold 1")
     with progress(f"reading the lists of {name}", None, unit="rows") as step:
-        training, test = _read_lists(root, step)
-    return split_folds(name, root, SCENES, training, test, data, seed)
+        training, test, rest = _read_lists(root, data.refit is not None, step)
+    return replace(split_folds(name, root, SCENES, training, test, data, seed), rest=tuple(rest))
 
 
-def _read_lists(root: Path, step: Step) -> tuple[list[Clip], list[Clip]]:
+def _read_lists(root: Path, everything: bool, step: Step) -> tuple[list[Clip], list[Clip], list[Clip]]:
     setup = root / "evaluation_setup"
     meta = _rows(root / "meta.csv", META_COLUMNS, step)
     train_rows = _rows(setup / "fold1_train.csv", LIST_COLUMNS, step)
@@ -69,7 +71,9 @@ def _read_lists(root: Path, step: Step) -> tuple[list[Clip], list[Clip]]:
     inside = InsideFolder(root)
     training = [_clip(filename, row, meta, inside) for filename, row in train_rows.items()]
     test = [_clip(filename, row, meta, inside) for filename, row in test_rows.items()]
-    return training, test
+    unlisted = meta.keys() - train_rows.keys() - test_rows.keys() if everything else ()
+    rest = [_clip(filename, meta[filename], meta, inside) for filename in sorted(unlisted)]
+    return training, test, rest
 
 
 def _rows(path: Path, columns: Sequence[str], step: Step) -> dict[str, Row]:
@@ -110,11 +114,14 @@ def _clip(filename: str, row: Row, meta: Mapping[str, Row], inside: InsideFolder
         source=f"{parts['city']}-{parts['location']}",
         device=device,
         recorded=device in RECORDED_DEVICES,
+        # the ten seconds of one device that the edition of 2022 cut into files
+        parent="-".join(parts.group("scene", "city", "location", "segment", "device")),
+        place=int(parts["second"]),
     )
 
 
-def evaluation_list(root: Path) -> list[EvaluationRow]:
-    """The rows of an evaluation set, in the order of its evaluation_setup/fold1_test.csv.
+def evaluation_list(root: Path, name: str = FOLD1) -> list[EvaluationRow]:
+    """The rows of an evaluation set, in the order of its list `name`.
 
     Raises DataError for a missing folder, list or column, a duplicate, or a path out of the folder.
     """
@@ -122,7 +129,7 @@ def evaluation_list(root: Path) -> list[EvaluationRow]:
         raise DataError(
             f"{root}: expected the folder of an evaluation set, found {'a file' if root.exists() else 'nothing'}"
         )
-    path = root / "evaluation_setup" / "fold1_test.csv"
+    path = root / name
     with progress("reading the evaluation list", None, unit="rows") as step:
         rows = _rows(path, ("filename",), step)
     if not rows:

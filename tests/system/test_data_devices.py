@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from system.data.devices import SEEN, UNSEEN, DeviceResponses, load_responses, training_device
+from system.data.devices import SEEN, UNSEEN, DeviceResponses, load_responses, load_training_responses, training_device
 from system.errors import DataError
 
 RATE = 32000
@@ -127,3 +127,47 @@ def test_real_responses(shared_data: Path) -> None:
     assert tuple(responses.responses) == (*SEEN, *UNSEEN)
     assert responses.before_peak == 22
     assert all(len(taps) == 22 + 2822 for taps in responses.responses.values())
+
+
+def test_training_takes_the_folds_of_seen_devices(tmp_path: Path) -> None:
+    folder = response_folder(tmp_path / "irs")
+    responses = load_responses(folder, RATE)
+    training = load_training_responses(folder, RATE, [responses.responses[name] for name in UNSEEN])
+    echoes = [int(np.flatnonzero(np.abs(taps) > 1e-3)[1]) - 32 for taps in training]
+    assert sorted(echoes) == [40 * (number + 1) for number in (0, 1, 2, 5, 6, 7)]  # folds 1 to 3
+    assert all(taps.shape == (4128,) for taps in training)
+    assert {tuple(responses.responses[name]) for name in SEEN} <= {tuple(taps) for taps in training}
+
+
+def test_a_folder_without_folds_is_taken_whole_but_never_a_device_of_the_test(tmp_path: Path) -> None:
+    folder = response_folder(tmp_path / "irs")
+    responses = load_responses(folder, RATE)
+    (folder / "meta.csv").unlink()
+    assert len(load_training_responses(folder, RATE)) == 10
+    held_out = [responses.responses[name] for name in UNSEEN]
+    with pytest.raises(DataError, match=r"\.wav is the response of a device that only the test may know"):
+        load_training_responses(folder, RATE, held_out)
+    (folder / "meta.csv").write_text("filename,label\naudio/0.wav,x\n")
+    assert len(load_training_responses(folder, RATE, held_out)) == 1
+
+
+def test_responses_for_training_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none: expected a folder .*augment\.impulse_responses"):
+        load_training_responses(tmp_path / "none", RATE)
+    (tmp_path / "some").mkdir()
+    with pytest.raises(DataError, match="some: expected impulse responses for training, found none"):
+        load_training_responses(tmp_path / "some", RATE)
+    soundfile.write(tmp_path / "some" / "silent.wav", np.zeros(100), RATE)
+    with pytest.raises(DataError, match=r"silent\.wav: expected a response, found silence"):
+        load_training_responses(tmp_path / "some", RATE)
+    (tmp_path / "some" / "silent.wav").write_bytes(b"")
+    with pytest.raises(DataError, match="empty file"):
+        load_training_responses(tmp_path / "some", RATE)
+
+
+def test_all_shared_responses_of_the_training_folds_load(shared_data: Path) -> None:
+    protocol = load_responses(shared_data / "micirp", RATE)
+    held_out = [protocol.responses[name] for name in UNSEEN]
+    training = load_training_responses(shared_data / "micirp", RATE, held_out)
+    assert len(training) > 30
+    assert all(np.sum(taps.astype(float) ** 2) == pytest.approx(1.0, abs=1e-5) for taps in training)

@@ -97,6 +97,26 @@ def test_device_protocol(root: Path, tmp_path: Path) -> None:
     assert heard.checksum != plain.checksum
 
 
+def test_the_training_part_as_samples(root: Path, tmp_path: Path) -> None:
+    data = ready(root, device_irs=str(response_folder(tmp_path / "irs", 8000)))
+    recordings = data.recordings
+    assert recordings is not None
+    assert (len(recordings.responses), len(recordings.held_out)) == (3, 3)
+    names = np.array(["a", "s1", "s2", "s3"])
+    assert tuple(names[recordings.device]) == data.train.device
+    for row, name in enumerate(data.train.filename):
+        samples, _ = read_mono(root / name, 8000)
+        start = 8000 * int(data.train.segment[row])
+        assert np.array_equal(recordings.read([row])[0], samples[start : start + 8000])
+    assert set(recordings.length.tolist()) == {2}
+
+
+def test_no_device_is_held_out_of_a_refit(root: Path, tmp_path: Path) -> None:
+    recordings = ready(root, device_irs=str(response_folder(tmp_path / "irs", 8000)), refit="all").recordings
+    assert recordings is not None
+    assert (len(recordings.responses), len(recordings.held_out)) == (6, 0)
+
+
 def test_device_groups_of_a_set_with_devices(cache: Path, csv_folder: Callable[..., Path]) -> None:
     devices = {1: ("phone", "tablet", "s1", "s9"), 2: ("phone", "phone", "s1", "s1")}
     rows = [
@@ -107,6 +127,11 @@ def test_device_groups_of_a_set_with_devices(cache: Path, csv_folder: Callable[.
     ]
     data = ready(csv_folder(rows, header="filename,label,fold,device"))
     assert data.device_groups == {"phone": "real", "s1": "seen", "s9": "unseen", "tablet": "unseen"}
+    assert data.recordings is not None
+    assert {name: int(k) for name, k in zip(data.train.device, data.recordings.device, strict=True)} == {
+        "phone": 0,
+        "s1": -1,  # simulated by the set: it passes no second device
+    }
 
 
 def test_skipped_recordings_are_counted(root: Path) -> None:

@@ -58,6 +58,9 @@ def test_parts(root: Path) -> None:
     first = folds.test[0]
     assert first.filename == "audio/airport-lisbon-2000-200000-0-b.wav"
     assert first.path == root / first.filename
+    assert (first.parent, first.place) == ("airport-lisbon-2000-200000-b", 0)
+    parts = {clip.place for clip in folds.test if clip.parent == first.parent}
+    assert parts == {0, 1}  # the seconds that one device recorded
 
 
 def test_source_is_city_and_location_whatever_the_identifier_says(root: Path) -> None:

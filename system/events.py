@@ -1,0 +1,227 @@
+"""Several classes at once: sigmoid probabilities of segments become tags of clips and events in time, and scores.
+
+Tagging is scored over clips, whose probability of a class is that of their surest segment: mAP, AUC, d-prime (paper
+004, Section 3). Events are scored by sed_eval, as DCASE does (Mesaros et al. 2016): F1 and error rate in segments of
+one second, and of whole events within a collar of 200 ms, or half the event's length for its offset. Each class has
+a threshold, chosen on the validation part alone.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from sklearn.metrics import precision_recall_curve
+
+from system.data.folds import LABEL_SEPARATOR, Event
+from system.errors import DataError
+from system.evaluation import COLUMNS, PROBABILITY_FLOOR, bootstrap, by_device, part_scores
+from system.files import write_csv
+from system.metrics import average_precision, d_prime, ranking_scores, resolved_auc, roc_auc, yes_no
+from system.progress import progress
+
+RESOLUTION_SECONDS = 1.0  # of the segment-based scores
+COLLAR_SECONDS = 0.2  # of the event-based scores: how far an onset may be off
+LENGTH_SHARE = 0.5  # of an event's length that its offset may be off, if that is more than the collar
+EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")
+
+
+def event_probabilities(logits: np.ndarray) -> np.ndarray:
+    """(n, classes) logits -> probabilities by the sigmoid in float64, never nearer than 1e-9 to 0 or 1."""
+    return np.clip(expit(np.asarray(logits, dtype=np.float64)), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+
+
+def choose_thresholds(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(classes,) thresholds of the greatest F1 over segments: probabilities and label (n, classes).
+
+    Half way between the two probabilities that the best decision separates; 0.5 for a class that does not occur.
+    """
+    thresholds = np.full(label.shape[1], 0.5)
+    for c in np.flatnonzero(label.any(axis=0)):
+        precision, recall, values = precision_recall_curve(label[:, c], probabilities[:, c])
+        best = int(np.argmax(precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12)))
+        thresholds[c] = (values[best] + values[best - 1]) / 2 if best else values[best]
+    return thresholds
+
+
+def decode(active: np.ndarray, segment: np.ndarray, classes: Sequence[str], seconds: float) -> list[Event]:
+    """The events of one clip: runs of neighbouring segments where a class is active, in order of onset.
+
+    active (n, classes) of bool, segment (n,) numbers within the clip, each of `seconds`.
+    """
+    roll = np.zeros((int(segment.max()) + 3, len(classes)), np.int8)
+    roll[np.asarray(segment) + 1] = active
+    change = np.diff(roll, axis=0)
+    found = []
+    for c, label in enumerate(classes):
+        edges = zip(np.flatnonzero(change[:, c] > 0), np.flatnonzero(change[:, c] < 0), strict=True)
+        found += [Event(round(start * seconds, 6), round(stop * seconds, 6), label) for start, stop in edges]
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class EventPredictions:
+    """Probabilities of several classes for n segments, with what is needed to score them."""
+
+    classes: tuple[str, ...]
+    filename: tuple[str, ...]
+    segment: np.ndarray  # (n,) int, index of the segment within its clip
+    device: tuple[str, ...]
+    label: np.ndarray  # (n, classes) bool
+    source: tuple[str, ...]  # recording location or upload: the unit of the bootstrap
+    probabilities: np.ndarray  # (n, classes) float
+    thresholds: np.ndarray  # (classes,)
+    seconds: float  # length of a segment
+
+    @property
+    def active(self) -> np.ndarray:
+        """(n, classes) of bool: which classes are predicted."""
+        return self.probabilities >= self.thresholds
+
+    def clips(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Every recording as it was heard: file name, device, and the (k,) rows of its segments."""
+        rows: dict[tuple[str, str], list[int]] = {}
+        for row, key in enumerate(zip(self.filename, self.device, strict=True)):
+            rows.setdefault(key, []).append(row)
+        for (filename, device), mine in rows.items():
+            yield filename, device, np.array(mine)
+
+    def events(self, rows: np.ndarray) -> list[Event]:
+        """The predicted events of the clip with these rows."""
+        return decode(self.active[rows], self.segment[rows], self.classes, self.seconds)
+
+    def write_csv(self, path: Path) -> None:
+        """Write `filename,segment,device,label,predicted,<one column per class>`.
+
+        `label` and `predicted` hold the classes joined by `|`, nothing where there are none; the columns of the
+        classes hold their sigmoid probabilities, which do not sum to 1.
+        """
+        names = zip(
+            self.filename, np.asarray(self.segment).tolist(), self.device, self._joined(self.label),
+            self._joined(self.active), strict=True,
+        )  # fmt: skip
+        rows = zip(names, np.asarray(self.probabilities, dtype=np.float64).tolist(), strict=True)
+        write_csv(path, (*COLUMNS, *self.classes), ((*name, *row) for name, row in rows))
+
+    def write_events(self, path: Path) -> None:
+        """Write the predicted events: `filename,device,onset,offset,label`, in seconds."""
+        rows = ((name, device, *event) for name, device, mine in self.clips() for event in self.events(mine))
+        write_csv(path, EVENT_COLUMNS, rows)
+
+    def _joined(self, chosen: np.ndarray) -> list[str]:
+        return [
+            LABEL_SEPARATOR.join(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in chosen
+        ]
+
+
+def score_events(
+    predictions: EventPredictions,
+    annotated: Mapping[str, Sequence[Event]],
+    split: str,
+    device_groups: Mapping[str, str],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The content of scores.json. `annotated`: file name -> its events; `device_groups` and `seed` as for a scene.
+
+    `log_loss` is the mean binary cross-entropy in nats, `accuracy` the mean over the classes of their balanced
+    accuracy at the thresholds; both over segments, as is `n`. Where tags have no time there are no segment_based and
+    event_based scores. Raises DataError if there is nothing to score.
+    """
+    if not len(predictions.filename):
+        raise DataError(f"the {split} part holds no segment, so there is nothing to score")
+    label, active = predictions.label > 0, predictions.active
+    probabilities = np.asarray(predictions.probabilities, dtype=np.float64)
+    correct = (active == label).astype(np.float64)
+    loss = -np.log(np.where(label, probabilities, 1 - probabilities))
+    truth = yes_no(label)
+    device, source = np.array(predictions.device), np.array(predictions.source)
+    clips = list(predictions.clips())
+    surest = np.array([probabilities[rows].max(axis=0) for _, _, rows in clips])  # (clips, classes)
+    tagged = np.array([[name in labels for name in predictions.classes]
+                       for labels in ({event.label for event in annotated[name]} for name, _, _ in clips)])  # fmt: skip
+    timed = all(math.isfinite(event.offset) for name, _, _ in clips for event in annotated[name])
+    detection = sed_scores(predictions, annotated) if timed else {}
+    per_class = {
+        "average_precision": average_precision(surest, tagged),
+        "auc": roc_auc(surest, tagged),
+        "d_prime": d_prime(resolved_auc(surest, tagged)),
+        **{key.replace("based", "f1"): values.pop("f1_class_wise") for key, values in detection.items()},
+    }
+    every = np.ones(len(label), dtype=bool)
+    return {
+        "split": split,
+        "task": "events",
+        **part_scores(every, correct, loss, truth),
+        **ranking_scores(surest, tagged),
+        "clips": len(clips),
+        **detection,
+        "thresholds": dict(zip(predictions.classes, predictions.thresholds.tolist(), strict=True)),
+        "class_wise": {
+            name: {
+                **part_scores(every, correct[:, c], loss[:, c], truth[:, c]),
+                "n": int(label[:, c].sum()),  # segments where it sounds
+                **{key: _number(values[c]) for key, values in per_class.items()},
+            }
+            for c, name in enumerate(predictions.classes)
+        },
+        **by_device(correct, loss, truth, device, device_groups),
+        "interval": bootstrap(
+            correct.ravel(), loss.ravel(), truth.ravel(), np.repeat(source, len(predictions.classes)), seed
+        ),
+        "sources": len(np.unique(source)),
+    }
+
+
+def sed_scores(predictions: EventPredictions, annotated: Mapping[str, Sequence[Event]]) -> dict[str, dict[str, Any]]:
+    """`segment_based` and `event_based` scores by sed_eval, over all clips and all classes together.
+
+    Shares run from 0 to 1, error rates may exceed 1. A class that is never predicted has an F1 of 0; `f1_macro` is
+    the mean over the classes that are annotated.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dcase_util imports pkg_resources
+        from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
+    classes = list(predictions.classes)
+    counters = {
+        "segment_based": SegmentBasedMetrics(classes, time_resolution=RESOLUTION_SECONDS),
+        "event_based": EventBasedMetrics(classes, t_collar=COLLAR_SECONDS, percentage_of_length=LENGTH_SHARE),
+    }
+    clips = list(predictions.clips())
+    with progress("scoring events", len(clips), unit="clips") as step:
+        for name, _, rows in clips:
+            reference, estimated = _for_sed_eval(annotated[name]), _for_sed_eval(predictions.events(rows))
+            for counter in counters.values():
+                counter.evaluate(reference, estimated)
+            step(1)
+    scores: dict[str, dict[str, Any]] = {}
+    for name, counter in counters.items():
+        counter.empty_system_output_handling = "zero_score"
+        found = counter.results_overall_metrics()
+        f1 = [row["f_measure"]["f_measure"] for row in counter.results_class_wise_metrics().values()]
+        counted = [value for value in f1 if not math.isnan(value)]
+        scores[name] = {
+            "f1": _number(found["f_measure"]["f_measure"]),
+            "precision": _number(found["f_measure"]["precision"]),
+            "recall": _number(found["f_measure"]["recall"]),
+            "f1_macro": float(np.mean(counted)) if counted else None,
+            **{key: _number(value) for key, value in found["error_rate"].items()},
+            "f1_class_wise": f1,
+        }
+    scores["segment_based"]["time_resolution"] = RESOLUTION_SECONDS
+    scores["event_based"] |= {"t_collar": COLLAR_SECONDS, "percentage_of_length": LENGTH_SHARE}
+    return scores
+
+
+def _for_sed_eval(events: Sequence[Event]) -> list[dict[str, Any]]:
+    return [{"event_onset": onset, "event_offset": offset, "event_label": label} for onset, offset, label in events]
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can hold it: None for what is not defined."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,134 @@
+"""Annotated events -> training -> INT8 -> scores and predicted events, in one process, on tones made here."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from quant import run as quant_run
+from submission import pack
+from system import run as system_run
+from system.checkpoint import load_checkpoint
+from system.dataset import prepare
+from system.errors import FormatError
+from system.events import choose_thresholds, event_probabilities
+from system.training import logits_of
+from tests.tiny import MODEL
+
+RATE, SECONDS = 8000, 2.0
+TONES = {"high": 2500.0, "low": 500.0}
+SETTINGS = [
+    "features.sample_rate=8000", "features.n_fft=256", "features.win_length=200", "features.hop_length=80",
+    "features.n_mels=16", "data.segment_seconds=0.2", "data.validation_share=0.3", "train.batch_size=8",
+    "train.epochs=12", "train.learning_rate=0.02", "augment.frequency_masks=0",
+    "quant.calibration_segments=64", "quant.epochs=1",
+    f"model={json.dumps(MODEL.changed(dropout=0.0).plain())}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of sixteen clips, each with none, one or both of two tones, somewhere."""
+    root = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    meta, events = [], []
+    for number in range(48):
+        samples = 0.01 * generator.standard_normal(round(SECONDS * RATE))
+        for bit, (label, frequency) in enumerate(TONES.items()):
+            if not number >> bit & 1:
+                continue
+            start = round(float(generator.uniform(0, 1.2)), 2)
+            stop = round(start + float(generator.uniform(0.3, 0.8)), 2)
+            inside = slice(round(start * RATE), round(stop * RATE))
+            samples[inside] += 0.2 * np.sin(2 * np.pi * frequency * np.arange(len(samples))[inside] / RATE)
+            events.append([f"{number}.wav", start, stop, label])
+        soundfile.write(root / f"{number}.wav", samples, RATE)
+        meta.append([f"{number}.wav", 1 + number // 4 % 3])
+    for name, rows in (("meta", [["filename", "fold"], *meta]),
+                       ("events", [["filename", "onset", "offset", "label"], *events])):  # fmt: skip
+        with (root / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained and quantized run."""
+    place = tmp_path_factory.mktemp("run")
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYSCENE_CACHE", str(place / "cache"))
+        common = ["--run", str(place / "r"), "--device", "cpu"]
+        system_run.main(["train", "--dataset", "csv", "--data-root", str(folder), *words, *common])
+        quant_run.main(["qat", *common])
+    return place / "r"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("part", ["best", "quant/brevitas"])
+def test_scores(run: Path, part: str) -> None:
+    scores = read(run / part / "scores.json")
+    assert (scores["split"], scores["task"], scores["n"], scores["clips"]) == ("test", "events", 160, 16)
+    assert scores["mAP"] > 0.95
+    assert scores["segment_based"]["f1"] > 0.9
+    assert scores["event_based"]["f1"] > 0.8
+    assert scores["event_based"]["error_rate"] < 0.3
+    assert set(scores["thresholds"]) == set(TONES)
+    with (run / part / "events.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert {row["label"] for row in found} == set(TONES)
+    assert all(0 <= float(row["onset"]) < float(row["offset"]) <= SECONDS for row in found)
+    header, *rows = (run / part / "predictions.csv").read_text().splitlines()
+    assert header == "filename,segment,device,label,predicted,high,low"
+    assert len(rows) == 160
+
+
+def test_quantization_costs_little(run: Path) -> None:
+    parity = read(run / "quant/brevitas/parity.json")
+    change = parity["float_vs_int8"]
+    assert set(change["int8"]) == {"accuracy", "log_loss", "mAP"}
+    assert abs(change["mAP"]) < 0.05
+    assert change["float"]["log_loss"] == pytest.approx(read(run / "best/scores.json")["log_loss"], rel=1e-3)
+    assert parity["max_lsb"] <= 2
+
+
+def test_thresholds_come_from_the_validation_part_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
+    checkpoint = load_checkpoint(run / "best/model.safetensors")
+    data = prepare(checkpoint.spec.data, checkpoint.spec.features, checkpoint.spec.seed)
+    logits = logits_of(checkpoint.network(), data.validation, checkpoint.mean, checkpoint.std)
+    chosen = choose_thresholds(event_probabilities(logits), data.validation.label)
+    assert checkpoint.thresholds == pytest.approx(tuple(chosen), abs=1e-6)
+    assert tuple(read(run / "best/scores.json")["thresholds"].values()) == checkpoint.thresholds
+
+
+def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
+    system_run.main(["evaluate", "--run", str(run), "--part", "test", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert f"mAP {read(run / 'best/scores.json')['mAP']:.4f}" in said
+    assert "event based: F1" in said
+    names = [f"{number}.wav" for number in (1, 4)]  # a high tone, and nothing; both were tested on
+    system_run.main(["predict", "--run", str(run), "--device", "cpu", *(str(folder / name) for name in names)])
+    printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    with (run / "best/events.csv").open() as file:
+        written = [row for row in csv.DictReader(file) if row["filename"] in names]
+    assert [[Path(row[0]).name, float(row[1]), float(row[2]), row[3]] for row in printed] == [
+        [row["filename"], float(row["onset"]), float(row["offset"]), row["label"]] for row in written
+    ]
+    system_run.main(["data", "--dataset", "csv", "--data-root", str(folder)])
+    assert "48 annotated events" in capsys.readouterr().out
+
+
+def test_a_package_is_refused(run: Path) -> None:
+    with pytest.raises(FormatError, match="a run on events is scored, not packed or ranked"):
+        pack.main(["--edition", "own", "--run", str(run), "--draft"])
