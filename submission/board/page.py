@@ -1,0 +1,88 @@
+"""The board as one HTML page that opens without a server: no script, no request, figures and style inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from submission.board.plots import cost_plot, difference_plot, interval_plot
+from submission.board.resampling import SCORES
+from submission.board.rules import QUANTITIES, Quantity
+
+COSTS = ("params", "macs", "total_bytes")
+GROUPS = {"class": "classes", "device": "devices", "city": "cities"}
+
+
+def page(boards: Sequence[Mapping[str, Any]], title: str, command: str, versions: str) -> str:
+    """The whole page, self-contained. `command` and `versions` tell where it comes from."""
+    template = _environment().get_template("page.html")
+    return template.render(
+        boards=boards,
+        title=title,
+        command=command,
+        versions=versions,
+        style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
+        scores=SCORES,
+        costs=COSTS,
+        groups=GROUPS,
+        quantities=QUANTITIES,
+        quality=quality,
+        worst=worst_loss,
+        interval_plot=_figure(interval_plot),
+        cost_plot=_figure(cost_plot),
+        difference_plot=_figure(difference_plot),
+    )
+
+
+def quality(score: str, value: float, worst: float) -> float:
+    """How good a score is, from 0 to 1, for the shade of its cell; `worst` is the largest loss beside it."""
+    return value if score == "accuracy" else 1 - value / worst if worst else 1.0
+
+
+def worst_loss(board: Mapping[str, Any], groups: Sequence[str]) -> float:
+    """The largest log loss of any system in any of these groups."""
+    return max(
+        values["log_loss"] for row in board["systems"] for by in groups for values in row["by"].get(by, {}).values()
+    )
+
+
+def _figure(plot: Any) -> Any:
+    """A plot whose SVG the template takes as it is; the plots escape the names they show."""
+
+    def drawn(*arguments: Any) -> Markup | None:
+        text = plot(*arguments)
+        return None if text is None else Markup(text)
+
+    return drawn
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["headed"] = lambda quantity: quantity.label + (f" ({quantity.unit})" if quantity.unit else "")
+    environment.filters["breakable"] = _breakable
+    environment.filters["signed"] = _signed
+    environment.filters["several"] = lambda n, unit: f"{n:,} {unit}" + ("" if n == 1 else "s")
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    return environment
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after each `_` and `/`."""
+    text = escape(name)
+    for mark in "_/":
+        text = text.replace(mark, Markup(f"{mark}<wbr>"))
+    return text
+
+
+def _signed(quantity: Quantity, value: float) -> str:
+    return f"{quantity.factor * value:+.{quantity.digits}f}"

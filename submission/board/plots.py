@@ -1,0 +1,175 @@
+"""Figures of the page, as SVG to stand inside it: colours are the page's own, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from submission.board.rules import QUANTITIES
+
+Values = Mapping[str, Any]
+COLOURS = {  # drawn with -> shown as, see page.css
+    "ink": ("#010203", "var(--ink)"),
+    "line": ("#040506", "var(--line)"),
+    "accent": ("#070809", "var(--accent)"),
+    "second": ("#0a0b0c", "var(--second)"),
+}
+INK, LINE, ACCENT, SECOND = (drawn for drawn, _ in COLOURS.values())
+WIDTH = 10.0  # inches
+ROW = 0.42  # inches of each system's line
+LONGEST = 34  # characters of a name beside an axis
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and scaled
+    "text.parse_math": False,  # a name may hold a dollar
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.axisbelow": True,
+}
+
+
+def short(name: str) -> str:
+    """A name that fits beside an axis: its end tells more than its beginning."""
+    return name if len(name) <= LONGEST else "…" + name[-LONGEST + 1 :]
+
+
+def _numbered(rows: Sequence[Values]) -> list[str]:
+    return [f"{row['place'] or '–'}  {short(row['name'])}" for row in rows]
+
+
+def _svg(draw: Callable[[Figure], str], height: float, prefix: str, title: str) -> str:
+    """Let `draw` fill a figure and describe it; give both as one accessible <svg>."""
+    with rc_context({**STYLE, "svg.hashsalt": prefix}):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        description = draw(figure)
+        content = io.StringIO()
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = content.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # several figures stand on one page, where an id must be the only one
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for drawn, shown in COLOURS.values():
+        text = text.replace(drawn, shown)
+    head, _, body = text.partition(">")
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    names = f"{prefix}-title", f"{prefix}-desc"
+    told = f'<title id="{names[0]}">{html.escape(title)}</title><desc id="{names[1]}">{html.escape(description)}</desc>'
+    return f'{head} role="img" aria-labelledby="{" ".join(names)}">{told}{body}'
+
+
+def interval_plot(rows: Sequence[Values], prefix: str) -> str:
+    """Accuracy and log loss of every system with both intervals."""
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots(1, 2, sharey=True)
+        for panel, (score, factor, label) in zip(
+            axes, (("accuracy", 100, "macro accuracy (%)"), ("log_loss", 1, "log loss (nats)")), strict=True
+        ):
+            for y, row in enumerate(rows):
+                _interval(panel, y + 0.14, row["interval"]["jackknife"][score], factor, SECOND, 1.5)
+                _interval(panel, y, row["interval"]["bootstrap"][score], factor, ACCENT, 3.5)
+                panel.plot(factor * row[score], y, "o", color=ACCENT, markersize=7)
+            panel.set_xlabel(label)
+            panel.grid(axis="x")
+        axes[0].set_yticks(range(len(rows)), _numbered(rows))
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        axes[1].plot([], [], color=ACCENT, linewidth=3.5, marker="o", markersize=7, label="score, bootstrap interval")
+        axes[1].plot([], [], color=SECOND, linewidth=1.5, label="jackknife interval")
+        figure.legend(loc="outside upper right", ncols=2)
+        return "; ".join(
+            f"{row['name']}: accuracy {100 * row['accuracy']:.1f} %, log loss {row['log_loss']:.3f} nats"
+            for row in rows
+        )
+
+    return _svg(draw, 1.3 + ROW * len(rows), prefix, "Accuracy and log loss of each system with 95 % intervals")
+
+
+def _interval(
+    panel: Axes, y: float, interval: Sequence[float] | None, factor: float, colour: str, width: float
+) -> None:
+    if interval:
+        panel.hlines(y, factor * interval[0], factor * interval[1], color=colour, linewidth=width)
+
+
+def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
+    """Accuracy against size and MACs; None if fewer than two systems tell one of them."""
+    wanted = (("total_bytes", 1e3, "model size (kB, 1 kB = 1000 bytes)"), ("macs", 1e6, "MACs per segment (millions)"))
+    panels = [(key, unit, label) for key, unit, label in wanted if sum(key in row["values"] for row in rows) > 1]
+    if not panels:
+        return None
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        told = []
+        for panel, (key, unit, label) in zip(axes, panels, strict=True):
+            for row in rows:
+                if key not in row["values"]:
+                    continue
+                x, y = row["values"][key] / unit, 100 * row["accuracy"]
+                interval = row["interval"]["bootstrap"]["accuracy"]
+                if interval:
+                    panel.vlines(x, 100 * interval[0], 100 * interval[1], color=ACCENT, linewidth=1.2)
+                panel.plot(x, y, "o", color=ACCENT, markersize=7)
+                panel.annotate(
+                    f"{row['place'] or '–'}", (x, y), xytext=(7, 4), textcoords="offset points", fontweight="bold"
+                )
+                told.append(f"{row['name']}: {x:,.2f} in {label}, accuracy {y:.1f} %")
+            panel.set_xscale("log")
+            low, high = panel.get_xlim()
+            panel.xaxis.set_major_locator(MaxNLocator(5) if high < 20 * low else LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+            panel.set_xlabel(label)
+            panel.grid()
+        axes[0].set_ylabel("macro accuracy (%)")
+        return "; ".join(told)
+
+    return _svg(draw, 3.8, prefix, "Accuracy against the cost of each system; numbers are ranks")
+
+
+def difference_plot(pairs: Sequence[Values], scores: Sequence[str], prefix: str) -> str:
+    """What each system is ahead of the next one in some scores, with intervals."""
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots(1, len(scores), sharey=True)
+        told = []
+        for panel, score in zip(axes, scores, strict=True):
+            quantity = QUANTITIES[score]
+            factor, unit = quantity.factor, "points" if quantity.unit == "%" else quantity.unit
+            panel.axvline(0, color=INK, linewidth=1)
+            for y, pair in enumerate(pairs):
+                values = pair[score]
+                sure = values["p_holm"] < 0.05
+                low, high = (factor * edge for edge in values["interval"])
+                panel.hlines(y, low, high, color=ACCENT, linewidth=3)
+                panel.plot(
+                    factor * values["difference"], y, "o" if sure else "D", color=ACCENT, markersize=8,
+                    markerfacecolor=ACCENT if sure else "none", markeredgewidth=1.8,
+                )  # fmt: skip
+                told.append(f"{pair['better']} minus {pair['next']}: {factor * values['difference']:+.3f} {unit}")
+            panel.set_xlabel(f"difference in {quantity.label} ({unit})")
+            panel.grid(axis="x")
+        axes[0].set_yticks(range(len(pairs)), [f"{short(p['better'])}\n– {short(p['next'])}" for p in pairs])
+        axes[0].set_ylim(len(pairs) - 0.5, -0.5)
+        return "; ".join(told)
+
+    return _svg(draw, 1.1 + 1.5 * ROW * len(pairs), prefix, "Differences between neighbours in the ranking")
