@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from system.complexity import Complexity
     from system.spec import ExperimentSpec
 
-TRIALS, EPOCHS, FINAL_EPOCHS = 6, 3, 30
+TRIALS, EPOCHS = 6, 3
 SAME_FAILURES, IDLE_DRAWS = 3, 200
 PROBES = 300
 
@@ -37,8 +37,7 @@ def options(argv: list[str]) -> argparse.Namespace:
                         help="how MACs are counted (default: the largest of the official views)")  # fmt: skip
     parser.add_argument("--trials", type=_count, default=TRIALS, help=f"trials trained, over all restarts ({TRIALS})")
     parser.add_argument("--epochs", type=_count, default=EPOCHS, help=f"epochs of a trial ({EPOCHS})")
-    parser.add_argument("--final-epochs", type=_count, default=FINAL_EPOCHS,
-                        help=f"epochs of the winner's training ({FINAL_EPOCHS})")  # fmt: skip
+    parser.add_argument("--final-epochs", type=_count, help="epochs of the winner's training (the recipe's)")
     parser.add_argument("--storage", metavar="URL", help="database of the study (default: study.db in the run folder)")
     parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its database")
     parser.add_argument("--run", type=Path, metavar="runs/NAME", help="default: runs/<dataset>-<budget>-s<seed>")
@@ -60,7 +59,8 @@ def main(argv: list[str]) -> None:
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
     budget = Budget.parse(args.budget, args.view)
-    spec = experiment(args, train={"epochs": args.final_epochs}).changed(budget=args.budget, view=args.view)
+    longer: dict[str, object] = {"epochs": args.final_epochs} if args.final_epochs else {}
+    spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
     check_device(args.device)
     from optuna.exceptions import StorageInternalError
 
@@ -197,7 +197,7 @@ def finish(study: optuna.Study, spec: ExperimentSpec, data: Any, run: Path, budg
     best = run / "best"
     if (best / "config.yaml").is_file() and load_experiment(best / "config.yaml").model != final.model:
         print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
-        for part in ("best", "quant", "submission"):
+        for part in ("best", "quant", "refit", "submission"):
             shutil.rmtree(run / part, ignore_errors=True)
     if (best / "scores.json").is_file():
         print(f"{best} is finished; nothing to do")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
+from system.recipes import resolved
 from system.spec import ExperimentSpec
 
 
 def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
     """--config, --set and, if `data`, --dataset, --data-root and --skip-bad."""
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment (default: the KT report's)")
+    parser.add_argument("--recipe", metavar="NAME", help="train by a published recipe of system/recipes.py, whole")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",
@@ -34,7 +36,7 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
 
     Raises ConfigError listing every fault.
     """
-    config = load_yaml(args.config) if args.config else {}
+    config = resolved(load_yaml(args.config) if args.config else {}, getattr(args, "recipe", None), str(args.config))
     config.pop("provenance", None)
     settings = list(args.settings)
     if args.seed is not None:
@@ -51,8 +53,13 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
         if isinstance(old, dict) or old is None:
             config[section] = {**(old or {}), **values}
     spec = parse(ExperimentSpec, config, str(args.config or "experiment"))
+    if spec.data.refit:
+        raise ConfigError("data.refit: is set by system/run.py train --run RUN --refit all, once RUN has its scores")
     if spec.data.dataset == "csv" and spec.data.root is None:
         raise ConfigError("data.root: the data set csv needs a folder; give --data-root DIR")
+    responses = spec.augment.impulse_responses
+    if responses is not None and not Path(responses).expanduser().is_dir():
+        raise ConfigError(f"augment.impulse_responses: expected a folder, found none at {responses}")
     return spec
 
 

@@ -16,6 +16,7 @@ from system import __version__
 from system.config import load_yaml, parse
 from system.errors import RunError
 from system.files import write_yaml
+from system.recipes import resolved
 from system.spec import ExperimentSpec
 
 PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "brevitas", "onnx", "onnxruntime", "optuna", "numpy")
@@ -89,7 +90,24 @@ def write_settings(path: Path, settings: dict[str, Any], made_with: dict[str, An
 
 def load_experiment(path: Path) -> ExperimentSpec:
     """A run's or a user's YAML file as an experiment."""
-    return parse(ExperimentSpec, load_yaml(path), str(path))
+    return parse(ExperimentSpec, resolved(load_yaml(path), origin=str(path)), str(path))
+
+
+def first_run(run: Path, spec: ExperimentSpec) -> Path:
+    """The run whose scores speak for `run`: itself, or for a refit the run it lies in.
+
+    Raises RunError if that one is gone or holds another network.
+    """
+    if not spec.data.refit:
+        return run
+    first = run.parent if run.name else run.absolute().parent
+    config = first / "best" / "config.yaml"
+    if not config.is_file() or load_experiment(config).model != spec.model:
+        raise RunError(
+            f"{run} was trained on everything, so that another run must tell its scores: expected the first training "
+            f"of the same network in {first}"
+        )
+    return first
 
 
 @contextmanager

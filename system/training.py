@@ -1,7 +1,7 @@
-"""Training of one network on prepared features: the only module that knows Lightning.
+"""Training of one network on a prepared data set: the loop, and the only module that knows Lightning.
 
-The recipe is the KT report's (paper 002, Section 2.1): AdamW, linear warm-up, cosine, SpecAugment, dropout.
-Every epoch seeds its own order and noise, so that a resumed training ends with the same weights.
+What a recipe is made of stands in `system/learning` and `system/augment`; the default one is the KT report's (paper
+002, Section 2.1). Every epoch seeds its own order and noise, so that a resumed training ends with the same weights.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from system.augment import SpecAugment
 from system.dataset import PreparedData, Segments
 from system.errors import TrainingError
 from system.files import whole_file
+from system.learning.averaging import average_of, is_taken, take_average
+from system.learning.batches import EpochOrder, FeatureBatches, standardized, statistics
+from system.learning.inputs import Inputs, training_data
+from system.learning.objectives import log_loss_and_accuracy
+from system.learning.optimizers import frozen_norms, optimizer_of, require_grad
+from system.learning.schedules import learning_rate_factor
 from system.models.network import build
 from system.progress import progress
-from system.spec import ExperimentSpec, TrainSpec
+from system.spec import ExperimentSpec
+
+__all__ = ["Epoch", "Trained", "fit", "log_loss_and_accuracy", "logits_of"]
 
 EVALUATION_BATCH = 256
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -39,7 +45,7 @@ class Epoch(NamedTuple):
 
     epoch: int
     train_loss: float
-    log_loss: float  # of the validation part
+    log_loss: float  # of the validation part, NaN without one; of events the mean binary cross-entropy
     accuracy: float  # macro, of the validation part
     seconds: float
     clips_per_second: float
@@ -47,9 +53,10 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights after the last epoch, where the learning rate is zero: no epoch is picked by its score.
+    """The weights after the last epoch, or their average (`train.average`): no epoch is picked by its score.
 
-    On small sets the lowest validation log loss comes by chance, often after a few noisy epochs.
+    On small sets the lowest validation log loss comes by chance, often after a few noisy epochs. The last row of the
+    history is of these weights; where they are an average, the rows before it are of the weights on the way.
     """
 
     network: nn.Module
@@ -60,57 +67,6 @@ class Trained:
     @property
     def last(self) -> Epoch:
         return self.history[-1]
-
-
-def statistics(segments: Segments) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each mel band over a part: two arrays of (mel bands,)."""
-    total = np.zeros(segments.features.shape[1])
-    square = np.zeros_like(total)
-    for start in range(0, len(segments), 4096):
-        chunk = np.asarray(segments.features[start : start + 4096], dtype=np.float64)
-        total += chunk.sum(axis=(0, 2))
-        square += (chunk * chunk).sum(axis=(0, 2))
-    count = len(segments) * segments.features.shape[2]
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean * mean, 1e-8))
-    return mean.astype(np.float32), std.astype(np.float32)
-
-
-class FeatureBatches(Dataset):
-    """Whole batches by one indexing operation; no Python loop over clips."""
-
-    def __init__(self, segments: Segments) -> None:
-        self.features = segments.features
-        self.label = torch.from_numpy(np.asarray(segments.label))
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(np.asarray(self.features[indices])), self.label[indices]
-
-
-class EpochOrder(Sampler):
-    """Batches in an order that depends on the seed and the epoch only.
-
-    `epoch` says which one runs: Lightning calls `set_epoch` of samplers, but never of batch samplers.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
-        for start in range(0, self.size, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
-
-    def __len__(self) -> int:
-        return math.ceil(self.size / self.batch_size)
-
-
-def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, F, T) log-mel -> (B, 1, F, T)"""
-    return ((features - mean[:, None]) / std[:, None]).unsqueeze(1)
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
@@ -125,105 +81,88 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.contiguous_format if narrow else torch.channels_last
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": lambda parameters, spec: torch.optim.AdamW(
-        parameters, lr=spec.learning_rate, betas=(spec.momentum, 0.999), weight_decay=spec.weight_decay
-    ),
-    "sgd": lambda parameters, spec: torch.optim.SGD(
-        parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
-    ),
-}
-
-
-def learning_rate_factor(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
-    """Linear from 0 over the warm-up, then half a cosine to 0."""
-    warmup = spec.warmup() * steps_per_epoch
-    if step < warmup:
-        return min(1.0, (step + 1) / warmup)  # a warm-up may end within a step
-    progress_made = (step - warmup) / max(1.0, spec.epochs * steps_per_epoch - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress_made)))
-
-
 class Classifier(lightning.LightningModule):
-    """The loop body: standardize, augment, classify, cross-entropy."""
+    """The loop body: inputs and targets, classify, the loss of the task; then what is kept of the weights."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, spec: ExperimentSpec, mean: np.ndarray, std: np.ndarray) -> None:
+    def __init__(self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs) -> None:
         super().__init__()
-        self.network = network
-        self.spec = spec
-        self.augment = SpecAugment(spec.augment)
-        self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("std", torch.from_numpy(std))
+        self.network, self.spec, self.inputs, self.task = network, spec, inputs, inputs.task
+        self.frozen = frozen_norms(network, spec.train.frozen_norms)
+        self.average = average_of(network, spec.train)
+        self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        features, label = batch
-        logits = self.network(self.augment(standardized(features, self.mean, self.std)))
-        loss = F.cross_entropy(logits, label)
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        x, target = self.inputs(batch)  # (B, 1, F, T), (B, classes)
+        loss = self.task.loss(self.network(x), target, self.spec.train.label_smoothing)
         self._losses.append(loss.detach())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         features, label = batch
-        logits = self.network(standardized(features, self.mean, self.std))
+        logits = self.network(self.inputs.standardized(features))
         self._outputs.append((logits.float(), label))
 
     def configure_optimizers(self) -> Any:
         spec = self.spec.train
-        optimizer = OPTIMIZERS[spec.optimizer](self.network.parameters(), spec)
+        optimizer = optimizer_of(self.network, spec)
         steps = int(self.trainer.estimated_stepping_batches) // spec.epochs
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, spec))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(hash((self.spec.seed, self.current_epoch)) % 2**63)
-        self._losses, self._started = [], time.monotonic()
+        self._seed(self.current_epoch)
+        for norm in self.frozen:
+            norm.eval()
+        self._losses, self._outputs, self._started = [], [], time.monotonic()
 
-    def on_validation_epoch_start(self) -> None:
-        self._outputs = []
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        if self.average is None:
+            return
+        end_of_epoch = index + 1 == self.trainer.num_training_batches
+        if is_taken(self.spec.train, self.current_epoch, end_of_epoch):
+            self.average.update_parameters(self.network)
+        if end_of_epoch and self.current_epoch + 1 == self.spec.train.epochs:
+            self._seed(self.current_epoch + 1)
+            take_average(self.network, self.average, self._epoch_again())
 
-    def on_validation_epoch_end(self) -> None:
+    def _epoch_again(self) -> Iterator[Tensor]:
+        assert self.trainer.train_dataloader is not None
+        for batch in self.trainer.train_dataloader:
+            yield self.inputs([part.to(self.device) for part in batch])[0]
+            self.stepped()
+
+    def _seed(self, epoch: int) -> None:
+        torch.manual_seed(hash((self.spec.seed, epoch)) % 2**63)
+
+    def end_epoch(self) -> Epoch:
+        """The row of the epoch that just ended, validation included; it is added to the history."""
         seconds = time.monotonic() - self._started
-        logits = torch.cat([output for output, _ in self._outputs])
-        label = torch.cat([target for _, target in self._outputs])
-        log_loss = F.cross_entropy(logits, label).item()
-        if not math.isfinite(log_loss):
+        train_loss = torch.stack(self._losses).mean().item()
+        log_loss = accuracy = math.nan
+        if self._outputs:
+            logits = torch.cat([output for output, _ in self._outputs])
+            label = torch.cat([label for _, label in self._outputs])
+            log_loss = self.task.loss(logits, self.task.target(label, logits.shape[1]), 0.0).item()
+            accuracy = self.task.accuracy(logits.cpu().numpy(), label.cpu().numpy())
+        name, watched = ("validation log loss", log_loss) if self._outputs else ("training loss", train_loss)
+        if not math.isfinite(watched):
             raise TrainingError(
-                f"the validation log loss after epoch {self.current_epoch + 1} is {log_loss}: the training diverged; "
+                f"the {name} after epoch {self.current_epoch + 1} is {watched}: the training diverged; "
                 f"lower train.learning_rate, found {self.spec.train.learning_rate:g}"
             )
         trained = len(self._losses) * self.spec.train.batch_size
-        row = Epoch(
-            epoch=self.current_epoch + 1,
-            train_loss=torch.stack(self._losses).mean().item(),
-            log_loss=log_loss,
-            accuracy=macro_accuracy(logits.argmax(dim=1).cpu().numpy(), label.cpu().numpy()),
-            seconds=seconds,
-            clips_per_second=trained / seconds,
-        )
+        row = Epoch(self.current_epoch + 1, train_loss, log_loss, accuracy, seconds, trained / seconds)
         self.history.append(row)
+        return row
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = [tuple(row) for row in self.history]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [Epoch(*row) for row in checkpoint["history"]]
-
-
-def log_loss_and_accuracy(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy in nats and macro accuracy of (n, classes) logits."""
-    loss = F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(np.asarray(label)))
-    return loss.item(), macro_accuracy(logits.argmax(axis=1), np.asarray(label))
-
-
-def macro_accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Mean of the accuracies of the classes that occur."""
-    return float(np.mean([np.mean(predicted[label == value] == value) for value in np.unique(label)]))
 
 
 class Report(lightning.Callback):
@@ -234,8 +173,8 @@ class Report(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
-        self._bar = progress(self.what, epochs * batches, unit="batches")
-        self._step = self._bar.__enter__()
+        self._bar = progress(self.what, (epochs + (module.average is not None)) * batches, unit="batches")
+        self._step = module.stepped = self._bar.__enter__()
         if trainer.current_epoch:
             self._step(trainer.current_epoch * batches)
 
@@ -243,11 +182,12 @@ class Report(lightning.Callback):
         self._step(1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        row = module.end_epoch()
         if self.resume_file is not None:
             with whole_file(self.resume_file) as part:
                 trainer.save_checkpoint(part)
         if self.on_epoch is not None:
-            self.on_epoch(module.history[-1])
+            self.on_epoch(row)
 
     def on_exception(self, *_: Any) -> None:
         self.teardown()
@@ -272,14 +212,16 @@ def fit(
     """Train a fresh network, or `network` with its own `standardization` (mean, std), by the recipe `spec.train`.
 
     Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every
-    finished epoch and may raise to stop.
+    finished epoch and may raise to stop. An empty validation part is not scored.
     """
     torch.manual_seed(spec.seed)
     mean, std = standardization or statistics(data.train)
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
         network = network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
-    module = Classifier(network, spec, mean, std)
+    batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch)
+    module = Classifier(network, spec, inputs)
+    require_grad(module.frozen, False)
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise
     own = torch.Generator()
@@ -303,13 +245,16 @@ def fit(
         try:
             trainer.fit(
                 module,
-                DataLoader(FeatureBatches(data.train), batch_sampler=order, collate_fn=_as_is, generator=own),
-                DataLoader(FeatureBatches(data.validation), batch_size=EVALUATION_BATCH, collate_fn=_as_is),
+                DataLoader(batches, batch_sampler=order, collate_fn=_as_is, generator=own),
+                DataLoader(FeatureBatches(data.validation), batch_size=EVALUATION_BATCH, collate_fn=_as_is)
+                if len(data.validation)
+                else None,
                 ckpt_path=resume_file if resume else None,
                 weights_only=True,
             )
         except SystemExit:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from None
+    require_grad(module.frozen, True)
     return Trained(network.cpu().eval(), mean, std, tuple(module.history))
 
 

@@ -32,7 +32,7 @@ def test_bytes_by_hand() -> None:
     cost = Complexity.of(layers)
     quantizers = 1 + 1 + 2 + 1  # input, convolution, SiLU, PReLU
     assert cost.weight_bytes == 18
-    assert cost.total_bytes == 18 + 2 * (4 + 4) + 2 * 4 + 1 * 4 + quantizers * 5
+    assert cost.total_bytes == 18 + 2 * 4 + 2 * 4 + 1 * 4 + quantizers * 5
     assert Complexity.of(layers, weight_bits=4).weight_bytes == 9
     assert Complexity.of(layers[:1], weight_bits=3).weight_bytes == 7  # 54 bits
 

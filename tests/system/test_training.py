@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +17,13 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from torch import nn
 
 from system import training
+from system.dataset import PreparedData, Segments
 from system.errors import TrainingError
-from system.spec import AugmentSpec, TrainSpec
-from system.training import (
-    Epoch,
-    EpochOrder,
-    Trained,
-    fit,
-    learning_rate_factor,
-    log_loss_and_accuracy,
-    logits_of,
-    statistics,
-)
+from system.features import LogMel
+from system.learning.averaging import take_average
+from system.learning.optimizers import OPTIMIZERS
+from system.spec import AugmentSpec, ExperimentSpec
+from system.training import Epoch, Trained, fit, log_loss_and_accuracy, logits_of
 from tests import tiny
 
 LEARNS = {"epochs": 6, "batch_size": 4, "learning_rate": 2e-2}
@@ -74,6 +67,40 @@ def test_labels_without_relation_are_not_learned() -> None:
     assert history[-1].log_loss > 0.9
 
 
+def several_classes(count: int, seed: int) -> Segments:
+    """Noise where each class, if it sounds, raises bands of its own."""
+    base = tiny.segments(count, seed, distance=0.0)
+    label = (np.random.default_rng(seed).random((count, len(tiny.CLASSES))) < 0.4).astype(np.float32)
+    raised = np.repeat(label, 5, axis=1)[:, :, None] * 4.0  # five bands for each of three classes
+    base.features[:, :15] += raised.astype(np.float32)
+    return replace(base, label=label)
+
+
+@pytest.mark.parametrize(
+    ("mixup", "smoothing", "at_least"),
+    [(0.0, 0.0, 0.85), (0.2, 0.05, 0.7)],  # balanced accuracy, a half by chance
+    ids=["as they are", "mixed and smoothed"],
+)
+def test_several_classes_at_once_are_learned(mixup: float, smoothing: float, at_least: float) -> None:
+    parts = {name: several_classes(96, seed) for seed, name in enumerate(("train", "validation", "test"))}
+    data = replace(tiny.data(), events={}, **parts)
+    assert data.task == "events"
+    augment = AugmentSpec(frequency_mask_bands=2, mixup_alpha=mixup)
+    spec = tiny.experiment(**{**LEARNS, "epochs": 10}, augment=augment, label_smoothing=smoothing)
+    trained = fit(spec, data, device="cpu")
+    logits = logits_of(trained.network, data.validation, trained.mean, trained.std)
+    log_loss, accuracy = log_loss_and_accuracy(logits, data.validation.label, "events")
+    probabilities = 1 / (1 + np.exp(-logits.astype(float)))
+    label = data.validation.label
+    assert log_loss == pytest.approx(np.mean([sklearn_log_loss(label[:, c], probabilities[:, c]) for c in range(3)]))
+    balanced = [balanced_accuracy_score(label[:, c], probabilities[:, c] > 0.5) for c in range(3)]
+    assert accuracy == pytest.approx(np.mean(balanced))
+    assert trained.last.log_loss == pytest.approx(log_loss, abs=1e-5)
+    assert trained.last.accuracy == pytest.approx(accuracy)
+    assert log_loss < 0.4  # 0.67 by chance
+    assert accuracy > at_least
+
+
 def test_the_history_is_of_the_weights_that_are_returned(trained: Trained) -> None:
     data = tiny.data()
     logits = logits_of(trained.network, data.validation, trained.mean, trained.std)
@@ -91,10 +118,31 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: T
     assert numbers(other.history) != numbers(trained.history)
 
 
-@pytest.mark.parametrize("killed_after", [2, 6], ids=["half way", "after the last epoch"])
-def test_a_killed_training_ends_as_the_uninterrupted_one(killed_after: int, trained: Trained, tmp_path: Path) -> None:
-    spec, data, resume_file = tiny.experiment(**LEARNS), tiny.data(), tmp_path / "deep" / ".training.ckpt"
+SAMPLES = AugmentSpec(random_crop=True, speed=(0.8, 1.2), gain_db=6.0, mixup_alpha=0.3)
+RESUMED = {
+    "the report's recipe": (tiny.experiment(epochs=4), tiny.data()),
+    "an exponential mean": (
+        tiny.experiment(epochs=4, average="ema", augment=AugmentSpec(mixup_alpha=0.3, mixstyle_p=0.5)), tiny.data()
+    ),
+    "a plain mean": (tiny.experiment(epochs=4, average="swa", swa_start=0.2), tiny.data()),
+    "samples": (tiny.experiment(epochs=4, average="ema", augment=SAMPLES), tiny.with_recordings(tiny.data())),
+}  # fmt: skip
 
+
+@pytest.mark.parametrize("recipe", RESUMED)
+def test_a_killed_training_ends_as_the_uninterrupted_one(recipe: str, tmp_path: Path) -> None:
+    spec, data = RESUMED[recipe]
+    whole = fit(spec, data, device="cpu")
+    for killed_after in (2, 4):  # half way, after the last epoch
+        resumed, seen = killed_and_resumed(spec, data, killed_after, tmp_path / str(killed_after) / ".training.ckpt")
+        assert seen == list(range(killed_after + 1, 5))
+        assert numbers(resumed.history) == numbers(whole.history)
+        assert same_weights(resumed.network, whole.network)
+
+
+def killed_and_resumed(
+    spec: ExperimentSpec, data: PreparedData, killed_after: int, resume_file: Path
+) -> tuple[Trained, list[int]]:
     def kill(row: Epoch) -> None:
         if row.epoch == killed_after:
             raise Killed
@@ -105,9 +153,66 @@ def test_a_killed_training_ends_as_the_uninterrupted_one(killed_after: int, trai
     torch.manual_seed(999)  # another process, another state of the random numbers
     seen: list[int] = []
     resumed = fit(spec, data, device="cpu", on_epoch=lambda row: seen.append(row.epoch), resume_file=resume_file)
-    assert seen == list(range(killed_after + 1, 7))
-    assert numbers(resumed.history) == numbers(trained.history)
-    assert same_weights(resumed.network, trained.network)
+    return resumed, seen
+
+
+@pytest.mark.parametrize("average", ["ema", "swa"])
+def test_an_average_is_what_is_returned_and_scored(average: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    means: list[dict[str, torch.Tensor]] = []
+
+    def note(network: nn.Module, average: torch.optim.swa_utils.AveragedModel, inputs: object) -> None:
+        means.append({name: value.clone() for name, value in average.module.named_parameters()})
+        assert int(average.n_averaged) == {"ema": 6 * 12, "swa": 2}[spec.train.average]  # steps; epochs 5 and 6
+        take_average(network, average, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "take_average", note)
+    data, spec = tiny.data(), tiny.experiment(**LEARNS, average=average, swa_start=0.7)
+    trained = fit(spec, data, device="cpu")
+    assert len(means) == 1
+    assert all(torch.equal(value, means[0][name]) for name, value in trained.network.named_parameters())
+    logits = logits_of(trained.network, data.validation, trained.mean, trained.std)
+    log_loss, _ = log_loss_and_accuracy(logits, data.validation.label)
+    assert trained.last.log_loss == pytest.approx(log_loss, abs=1e-5)
+    last = fit(tiny.experiment(**LEARNS), data, device="cpu")
+    assert numbers(trained.history)[:5] == numbers(last.history)[:5]  # the way there is the same
+    assert numbers(trained.history)[5] != numbers(last.history)[5]
+    assert log_loss < 0.6
+
+
+def test_frozen_norms_keep_their_statistics_and_parameters(trained: Trained) -> None:
+    network = copy.deepcopy(trained.network).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    spec = tiny.experiment(epochs=2, frozen_norms="all_but_stem", average="swa", swa_start=0.1)
+    fit(spec, tiny.data(), network=network, standardization=(trained.mean, trained.std), device="cpu")
+    norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    same = {key for key, value in network.state_dict().items() if torch.equal(value, before[key])}
+    for name in norms:
+        own = {f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")}
+        assert own & same == (set() if name.startswith("stem.") else own), name
+    assert not any(key.endswith("conv.weight") for key in same)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_smoothed_labels_make_a_network_less_sure(trained: Trained) -> None:
+    data = tiny.data()
+    smoothed = fit(tiny.experiment(**LEARNS, label_smoothing=0.3), data, device="cpu")
+    sure, less = (logits_of(t.network, data.train, t.mean, t.std) for t in (trained, smoothed))
+    assert np.ptp(less, axis=1).mean() < 0.8 * np.ptp(sure, axis=1).mean()
+    assert smoothed.last.accuracy > 0.7
+
+
+def test_samples_are_learned_from() -> None:
+    """Cropped, sped up, louder and softer, mixed: the levels of the classes are 20 dB apart."""
+    data = tiny.with_recordings(tiny.data(validation=0))
+    spec = tiny.experiment(**{**LEARNS, "epochs": 8}, augment=SAMPLES)
+    features = LogMel(tiny.FEATURES)(torch.from_numpy(data.recordings.samples)).numpy()  # type: ignore[union-attr]
+    data = replace(data, train=replace(data.train, features=features))
+    trained = fit(spec, data, device="cpu")
+    log_loss, accuracy = log_loss_and_accuracy(
+        logits_of(trained.network, data.train, trained.mean, trained.std), data.train.label
+    )
+    assert accuracy > 0.9
+    assert log_loss < 0.6
 
 
 def test_control_c_comes_through() -> None:
@@ -137,7 +242,7 @@ def test_a_given_network_is_trained_on_with_its_own_standardization(trained: Tra
     assert not all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_changes_every_parameter(optimizer: str) -> None:
     spec = tiny.experiment(epochs=1, optimizer=optimizer, learning_rate=1e-2, augment=AugmentSpec(time_masks=0))
     torch.manual_seed(0)
@@ -157,59 +262,6 @@ def test_dropout_and_augmentation_are_off_at_evaluation(trained: Trained) -> Non
     assert np.allclose(logits_of(trained.network, one, trained.mean, trained.std)[0], first[5], atol=1e-5)
 
 
-def test_statistics_against_numpy() -> None:
-    part = tiny.segments(5000, seed=7)  # more than one chunk
-    mean, std = statistics(part)
-    assert mean.shape == std.shape == (16,)
-    assert np.allclose(mean, part.features.astype(np.float64).mean(axis=(0, 2)), atol=1e-5)
-    assert np.allclose(std, part.features.astype(np.float64).std(axis=(0, 2)), atol=1e-5)
-
-
-def test_a_silent_band_has_a_deviation_to_divide_by() -> None:
-    part = tiny.segments(8, seed=7)
-    part.features[:, 3] = -11.5
-    mean, std = statistics(part)
-    assert mean[3] == pytest.approx(-11.5)
-    assert 0 < std[3] < 1e-3
-
-
-def test_the_learning_rate_schedule() -> None:
-    """10 steps an epoch, 6 epochs: one epoch of warm-up to the peak, then half a cosine."""
-    spec = TrainSpec(epochs=6)
-    factors = [learning_rate_factor(step, 10, spec) for step in range(61)]
-    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert factors[10] == 1.0
-    assert factors[35] == pytest.approx(0.5)
-    assert factors[22] == pytest.approx(0.5 * (1 + math.cos(math.pi * 12 / 50)))
-    assert factors[60] == pytest.approx(0.0, abs=1e-12)
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert learning_rate_factor(99, 10, spec) == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(3, 1), (3, 7), (8, 5), (1, 3)])
-def test_a_warm_up_that_ends_within_a_step_does_not_overshoot(epochs: int, steps: int) -> None:
-    factors = [learning_rate_factor(step, steps, TrainSpec(epochs=epochs)) for step in range(epochs * steps)]
-    assert min(factors) > 0
-    assert max(factors) <= 1.0
-
-
-def test_no_warm_up_starts_at_the_peak() -> None:
-    assert learning_rate_factor(0, 10, TrainSpec(epochs=6, warmup_epochs=0)) == 1.0
-
-
-def test_an_epoch_sees_every_clip_once_in_an_order_of_its_own() -> None:
-    epochs = []
-    for epoch in (0, 1, 0):
-        order = EpochOrder(10, 4, seed=3, epoch=lambda epoch=epoch: epoch)  # type: ignore[misc]
-        batches = list(order)
-        assert [len(batch) for batch in batches] == [4, 4, 2]
-        epochs.append([index for batch in batches for index in batch])
-    assert len(order) == 3
-    assert all(sorted(indices) == list(range(10)) for indices in epochs)
-    assert epochs[0] == epochs[2] != epochs[1]
-    assert list(EpochOrder(10, 4, seed=4, epoch=lambda: 0)) != list(EpochOrder(10, 4, seed=3, epoch=lambda: 0))
-
-
 def test_a_training_shuffles_every_epoch_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[list[int]] = []
     read = training.FeatureBatches.__getitems__
@@ -223,19 +275,6 @@ def test_a_training_shuffles_every_epoch_anew(monkeypatch: pytest.MonkeyPatch) -
     fit(tiny.experiment(epochs=3, batch_size=32), tiny.data(train=32), device="cpu")
     assert [sorted(batch) for batch in batches] == [list(range(32))] * 3
     assert len({tuple(batch) for batch in batches}) == 3
-
-
-def test_scores_against_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    logits = generator.standard_normal((200, 4)).astype(np.float32) * 3
-    label = generator.choice(4, size=200, p=[0.7, 0.2, 0.1, 0.0])  # a class that does not occur
-    log_loss, accuracy = log_loss_and_accuracy(logits, label)
-    probabilities = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(axis=1, keepdims=True)
-    assert log_loss == pytest.approx(sklearn_log_loss(label, probabilities, labels=[0, 1, 2, 3]), rel=1e-6)
-    seen = logits.argmax(axis=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # predicted classes that do not occur
-        assert accuracy == pytest.approx(balanced_accuracy_score(label, seen))
 
 
 NARROW_STEM = """

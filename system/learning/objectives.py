@@ -1,0 +1,62 @@
+"""What a network learns: targets, loss and accuracy of the two tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from system.metrics import mean_per_class_accuracy, yes_no
+
+
+class Task(NamedTuple):
+    """A label is (n,) class indices of a scene, (n, classes) of 0 and 1 of events; a target is shares, (n, classes)."""
+
+    target: Callable[[Tensor, int], Tensor]  # of a label, and the number of classes
+    loss: Callable[[Tensor, Tensor, float], Tensor]  # mean over (n, classes) logits, targets; label smoothing
+    accuracy: Callable[[np.ndarray, np.ndarray], float]  # macro, of what (n, classes) logits decide against labels
+
+
+def scene_target(label: Tensor, classes: int) -> Tensor:
+    return F.one_hot(label, classes).float()
+
+
+def scene_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    return F.cross_entropy(logits, target, label_smoothing=smoothing)
+
+
+def scene_accuracy(logits: np.ndarray, label: np.ndarray) -> float:
+    return mean_per_class_accuracy(logits.argmax(axis=1), label)
+
+
+def events_target(label: Tensor, classes: int) -> Tensor:
+    return label
+
+
+def events_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Each class is a decision between two: smoothing moves its target towards one half."""
+    return F.binary_cross_entropy_with_logits(logits, target + smoothing * (0.5 - target))
+
+
+def events_accuracy(logits: np.ndarray, label: np.ndarray) -> float:
+    """Each class is a decision of its own, here at probability one half."""
+    return mean_per_class_accuracy(yes_no(logits).ravel(), yes_no(label).ravel())
+
+
+TASKS = {
+    "scene": Task(scene_target, scene_loss, scene_accuracy),
+    "events": Task(events_target, events_loss, events_accuracy),
+}
+"""By `PreparedData.task`."""
+
+
+def log_loss_and_accuracy(logits: np.ndarray, label: np.ndarray, task: str = "scene") -> tuple[float, float]:
+    """Mean loss in nats and macro accuracy of (n, classes) logits."""
+    chosen, label = TASKS[task], np.asarray(label)
+    target = chosen.target(torch.from_numpy(label), logits.shape[1])
+    loss = chosen.loss(torch.from_numpy(logits).double(), target.double(), 0.0)
+    return loss.item(), chosen.accuracy(logits, label)
