@@ -1,4 +1,4 @@
-"""Reading an integer ONNX graph: what it stores, what it computes, and what ONNX Runtime makes of it."""
+"""Reading an integer ONNX graph: what it stores, and what ONNX Runtime makes of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper, shape_inference
 
-from system.complexity import BIAS_BYTES, QUANTIZER_BYTES, SCALE_BYTES
 from system.errors import RunError
 from system.onnx_float import INPUT
 
 INTEGER_CONV = ("QLinearConv", "ConvInteger")
-FLOAT_CONV = ("Conv", "FusedConv", "NhwcFusedConv")
-BYTES_OF = {"int8": 1, "uint8": 1, "int32": BIAS_BYTES, "float32": SCALE_BYTES}
+PASSING = ("DequantizeLinear", "Clip", "Tile", "Transpose", "Identity")
+INTEGER_LINEAR = ("QLinearMatMul", "MatMulInteger", "QGemm", "MatMulIntegerToFloat")
+FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "PRelu", "LayerNormalization", "QuantizeLinear", "DequantizeLinear")
+
+LEVELS = {  # of optimization in ONNX Runtime
+    "off": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,23 @@ class Graph:
     def size(self, tensor: str) -> int:
         return int(np.prod(self.shapes[tensor], dtype=np.int64))
 
-    def stored(self, tensor: str) -> np.ndarray | None:
-        """The stored integers behind a weight or bias input, through DequantizeLinear and Clip."""
-        while tensor not in self.constants:
-            node = self.producer.get(tensor)
-            if node is None or node.op_type not in ("DequantizeLinear", "Clip"):
-                return None
+    def source(self, tensor: str) -> str:
+        """Where a weight or bias comes from, through what only reads, repeats or turns it."""
+        while (node := self.producer.get(tensor)) is not None and node.op_type in PASSING:
             tensor = node.input[0]
-        return self.constants[tensor]
+        return tensor
+
+    def stored(self, tensor: str) -> np.ndarray | None:
+        """The stored numbers behind a weight or bias."""
+        return self.constants.get(self.source(tensor))
+
+    def attribute(self, node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+        return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """The path of the module that an operator belongs to, and its kind."""
+    return node.name.strip("/").replace("/", ".") or node.op_type
 
 
 def read_graph(path: Path) -> Graph:
@@ -73,96 +90,26 @@ def read_graph(path: Path) -> Graph:
     return Graph(model, constants, producer, shapes)
 
 
-def graph_complexity(graph: Graph) -> dict[str, Any]:
-    """Parameters, MACs in the official views, and bytes, read off a QDQ graph.
-
-    Bytes are those of the stored integers, of every weight and bias scale, and of a scale and a zero point per
-    activation quantizer. Zero points of weights and biases are all zero and are not counted.
-    """
-    layers: list[dict[str, Any]] = []
-    params = nonzero = weight_bytes = bias_bytes = scale_bytes = other_bytes = 0
-    for node in graph.nodes("Conv"):
-        weight, bias = (graph.stored(name) for name in (node.input[1], node.input[2] if len(node.input) > 2 else ""))
-        if weight is None:
-            raise RunError(f"the convolution {node.name} has no stored weight")
-        positions = int(np.prod(graph.shapes[node.output[0]][2:]))
-        biases = 0 if bias is None else bias.size
-        exact = weight.size * positions
-        channels = weight.shape[0]
-        params += weight.size + biases
-        nonzero += int(np.count_nonzero(weight)) + (0 if bias is None else int(np.count_nonzero(bias)))
-        weight_bytes += weight.size * BYTES_OF[str(weight.dtype)]
-        bias_bytes += 0 if bias is None else bias.size * BYTES_OF[str(bias.dtype)]
-        scale_bytes += SCALE_BYTES * channels if weight.dtype != np.float32 else 0
-        scale_bytes += SCALE_BYTES * biases if bias is not None and bias.dtype != np.float32 else 0
-        layers.append(
-            _row(graph, node, "depthwise" if weight.shape[1] == 1 and channels > 1 and _groups(node) > 1 else "conv",
-                 exact, exact + biases * positions, exact, weight.size + biases)
-        )  # fmt: skip
-    for node in graph.nodes("PRelu"):
-        slopes = graph.constants[node.input[1]].size
-        params, nonzero, other_bytes = params + slopes, nonzero + slopes, other_bytes + SCALE_BYTES * slopes
-        layers.append(_row(graph, node, "prelu", 0, slopes, 0, slopes))
-    for node in graph.nodes("Add", "ReduceMean", "MaxPool", "AveragePool", "ReduceSum"):
-        if (row := _pointwise_row(graph, node)) is not None:
-            layers.append(row)
-    order = {node.output[0]: index for index, node in enumerate(graph.model.graph.node)}
-    layers.sort(key=lambda row: order[row.pop("tensor")])
-    views = {key: sum(row[key] for row in layers) for key in ("macs_exact", "macs_torchinfo", "macs_nessi_tflite")}
-    quantizers = sum(1 for _ in graph.nodes("QuantizeLinear"))
-    return {
-        "params": params,
-        "params_nonzero": nonzero,
-        "macs": max(views.values()),
-        **views,
-        "weight_bytes": weight_bytes,
-        "bias_bytes": bias_bytes,
-        "scale_bytes": scale_bytes,
-        "activation_quantizer_bytes": quantizers * QUANTIZER_BYTES,
-        "total_bytes": weight_bytes + bias_bytes + scale_bytes + other_bytes + quantizers * QUANTIZER_BYTES,
-        "layers": layers,
-    }
-
-
-def _groups(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-
-
-def _row(
-    graph: Graph, node: onnx.NodeProto, kind: str, exact: int, torchinfo: int, nessi: int, params: int = 0
-) -> dict[str, Any]:
-    name = node.name.strip("/").replace("/", ".") or node.op_type
-    return {
-        "tensor": node.output[0], "name": name, "kind": kind, "output": list(graph.shapes[node.output[0]][1:]),
-        "params": params, "macs_exact": exact, "macs_torchinfo": torchinfo, "macs_nessi_tflite": nessi,
-    }  # fmt: skip
-
-
-def _pointwise_row(graph: Graph, node: onnx.NodeProto) -> dict[str, Any] | None:
-    """Additions of maps, means, pooling and attention sums, by the rules of system/complexity.py."""
-    x, y = node.input[0], node.output[0]
-    if node.op_type == "Add":
-        # the additions inside an activation (GELU) are elementwise functions in TFLite, not ADD
-        return None if _inside_activation(node) else _row(graph, node, "add", 0, 0, graph.size(y))
-    if node.op_type == "ReduceMean":
-        return _row(graph, node, "mean", 0, 0, graph.size(x))
-    if node.op_type == "ReduceSum":
-        return _row(graph, node, "weighted_sum", graph.size(x), 0, 0)
-    kernel = next(attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape")
-    return _row(graph, node, "pool", 0, 0, int(np.prod(kernel)) * graph.size(y))
-
-
-def _inside_activation(node: onnx.NodeProto) -> bool:
-    return "/act/" in node.name and not node.name.endswith("/add/Add")
-
-
 @dataclass(frozen=True)
 class Fusion:
-    """How many convolutions there are and how many ONNX Runtime runs on integers."""
+    """How many convolutions and linear layers there are, how many ONNX Runtime runs on integers, and which it does not.
+
+    A layer is what multiplies by a stored matrix; maps multiplied by maps, as attention does, are none.
+    """
 
     conv_total: int
     conv_integer: int
     operators: dict[str, int]
+    left_float: tuple[str, ...]  # operator and name
+
+    def check(self, path: Path) -> None:
+        """Raises RunError unless every layer runs on integers."""
+        if self.left_float:
+            shown = ", ".join(self.left_float[:3]) + (", ..." if len(self.left_float) > 3 else "")
+            raise RunError(
+                f"{path}: {len(self.left_float)} of {self.conv_total} convolutions and linear layers stay float in "
+                f"ONNX Runtime: {shown}"
+            )
 
 
 def fusion(path: Path) -> Fusion:
@@ -170,21 +117,50 @@ def fusion(path: Path) -> Fusion:
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         session(path, optimized=optimized)
-        nodes = onnx.load(str(optimized)).graph.node
+        graph = onnx.load(str(optimized)).graph
+    matrices = {tensor.name: tensor.data_type for tensor in graph.initializer if len(tensor.dims) > 1}
+    float_matrices = {name for name, kind in matrices.items() if kind in FLOAT_TYPES}
     operators: dict[str, int] = {}
-    for node in nodes:
+    left = []
+    for node in graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        if node.op_type not in ELEMENTWISE and float_matrices & set(node.input):
+            left.append(f"{node.op_type} {node.name}")
     integer = sum(operators.get(kind, 0) for kind in INTEGER_CONV)
-    return Fusion(integer + sum(operators.get(kind, 0) for kind in FLOAT_CONV), integer, operators)
+    integer += sum(
+        1 for node in graph.node if node.op_type in INTEGER_LINEAR and any(name in matrices for name in node.input)
+    )
+    return Fusion(integer + len(left), integer, operators, tuple(left))
 
 
-def session(path: Path, threads: int = 1, optimized: Path | None = None) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU. Raises RunError for a file it cannot load."""
+def check_float(path: Path) -> None:
+    """Raises RunError for a file that is missing, damaged, or quantized."""
+    graph = read_graph(path)
+    if any(True for _ in graph.nodes("QuantizeLinear", *INTEGER_CONV, *INTEGER_LINEAR)):
+        raise RunError(f"{path} is an integer graph; a float one is expected")
+
+
+def check_integer(path: Path) -> None:
+    """Raises RunError for a file that is missing, damaged, not quantized, or not all integer under ONNX Runtime."""
+    graph = read_graph(path)
+    if not any(True for _ in graph.nodes("QuantizeLinear", *INTEGER_CONV)):
+        raise RunError(f"{path} is a float graph; an integer one is expected")
+    fusion(path).check(path)
+
+
+def session(
+    path: Path, threads: int = 1, optimized: Path | None = None, level: str = "all"
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU. `level`: how much of the graph it rewrites, of `LEVELS`.
+
+    Raises RunError for a file it cannot load.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no public base

@@ -21,9 +21,9 @@ def opened(args: argparse.Namespace) -> Any:
     from system.spec import ExperimentSpec
 
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
-    wrong = [setting for setting in args.settings if not setting.startswith(("quant.", "data.root="))]
+    wrong = [setting for setting in args.settings if not setting.startswith(("quant.", "data.root=", "temperature="))]
     if wrong:
-        raise ConfigError(f"--set {wrong[0]}: only quant.KEY and data.root can change after training")
+        raise ConfigError(f"--set {wrong[0]}: only quant.KEY, data.root and temperature can change after training")
     settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
     plain = override(checkpoint.spec.plain(), settings)
     return checkpoint, parse(ExperimentSpec, plain, str(args.run))
@@ -32,66 +32,103 @@ def opened(args: argparse.Namespace) -> Any:
 def quantize(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from quant.backend import load_backend
+    from quant.backend import BACKENDS, load_backend
+    from quant.check import compare
     from quant.qat import quantize as run_recipe
     from system.dataset import prepare
     from system.options import check_device
     from system.runs import locked
 
     check_device(args.device)
-    checkpoint, spec = opened(args)
+    if args.command == "qat" and not BACKENDS[args.backend].trains:
+        raise ConfigError(f"--backend {args.backend} does not train: python quant/run.py ptq --backend {args.backend}")
     backend = load_backend(args.backend)
+    checkpoint, spec = opened(args)
     checkpoint = replace(checkpoint, spec=spec)
+    train = first_exported(args, spec) != "calibrated" and args.command == "qat"
     data = prepare(spec.data, spec.features, spec.seed)
     with locked(args.run):
         folder = args.run / "quant" / args.backend
-        show(run_recipe(checkpoint, data, backend, folder, train=args.command == "qat", device=args.device), folder)
+        run_recipe(checkpoint, data, backend, folder, train=train, device=args.device)
+    print(compare({args.backend: folder}))
+
+
+def first_exported(args: argparse.Namespace, spec: Any) -> str | None:
+    """For a refit, which has no validation part: whether training paid where there was one; else None."""
+    from system.files import read_json
+    from system.runs import first_run
+
+    first = first_run(args.run, spec)
+    if first == args.run:
+        return None
+    made_by = f"python quant/run.py {args.command} --run {first} --backend {args.backend}"
+    parity = read_json(first / "quant" / args.backend / "parity.json", made_by)
+    return parity.get("validation", {}).get("exported")
 
 
 def export(args: argparse.Namespace) -> None:
-    from system.models.reparam import deploy
+    if args.whole or args.ort or args.c_array:
+        export_deployment(args)
+        return
+    from quant.qat import deployable
     from system.onnx_float import export_float
 
     checkpoint, spec = opened(args)
-    shape = spec.input_shape()
-    network = deploy(checkpoint.network(), spec.model, shape, len(checkpoint.classes))
     path = args.run / "quant" / args.backend / "float.onnx"
-    export_float(network, shape, path, spec.quant.opset)
+    export_float(deployable(checkpoint), spec.input_shape(), path, spec.quant.opset)
     print(f"{path}: the float deploy form; qat and ptq write int8.onnx beside it")
+
+
+def export_deployment(args: argparse.Namespace) -> None:
+    """What --whole, --ort and --c-array ask for, from the backend's int8.onnx."""
+    from dataclasses import replace
+
+    from quant.deployment.microcontroller import write_c
+    from quant.deployment.mobile import write_ort
+    from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
+    from system.onnx_predict import recorded_temperature
+
+    checkpoint, spec = opened(args)
+    folder = args.run / "quant" / args.backend
+    integer, whole = folder / "int8.onnx", folder / "whole.onnx"
+    checkpoint = replace(checkpoint, temperature=spec.temperature or recorded_temperature(folder, checkpoint))
+    if args.whole:
+        found = write_whole(checkpoint, integer, whole)
+        print(
+            f"{whole}: waveform to probabilities, {whole.stat().st_size:,} bytes; on {found.segments} made signals "
+            f"{found.largest:.1e} from the python path with float64 spectra; with float32 spectra "
+            f"{found.within:.1%} are within {TOLERANCE:g}, at most {found.largest_float32:.1e}"
+        )
+    if args.ort:
+        sources = {integer: network_inputs(checkpoint)} | ({whole: signals(checkpoint)} if args.whole else {})
+        for source, inputs in sources.items():
+            path = source.with_suffix(".ort")
+            difference = write_ort(source, path, inputs)
+            print(f"{path}: {path.stat().st_size:,} bytes; outputs differ by {difference:.1e} from {source.name}")
+    if args.c_array:
+        manifest = write_c(folder)
+        print(f"{folder / 'weights.c'}, .h and .json: {len(manifest['tensors'])} tensors, {manifest['bytes']:,} bytes, "
+              f"as complexity.json counts them")  # fmt: skip
 
 
 def check(args: argparse.Namespace) -> None:
     from quant.backend import BACKENDS
-    from system.files import read_json
+    from quant.check import compare
 
-    folders = [args.run / "quant" / name for name in BACKENDS if (args.run / "quant" / name / "parity.json").is_file()]
-    if not folders:
+    folders = {name: args.run / "quant" / name for name in BACKENDS}
+    found = {name: folder for name, folder in folders.items() if (folder / "parity.json").is_file()}
+    if not found:
         raise ConfigError(f"--run {args.run}: nothing is quantized yet; python quant/run.py qat --run {args.run}")
-    for folder in folders:
-        show(read_json(folder / "parity.json", "quant/run.py qat"), folder)
-
-
-def show(parity: dict[str, Any], folder: Path) -> None:
-    from system.files import read_json
-
-    cost = read_json(folder / "complexity.json", "quant/run.py qat")
-    change, fused, ms = parity["float_vs_int8"], parity["fused"], parity["latency_ms"]
-    print(
-        f"{folder}: INT8 accuracy {change['int8']['accuracy']:.4f} ({change['accuracy']:+.4f} of float), "
-        f"log loss {change['int8']['log_loss']:.4f} ({change['log_loss']:+.4f})\n"
-        f"  {cost['params']:,} parameters, {cost['macs']:,} MACs, {cost['total_bytes']:,} bytes"
-        f"{'' if cost['within_budget'] else ' - OVER ITS BUDGET'}\n"
-        f"  {fused['conv_integer']} of {fused['conv_total']} convolutions on integers; torch and ONNX Runtime agree "
-        f"on {parity['argmax_agreement']:.2%} of {parity['n']} segments, at most {parity['max_lsb']} LSB apart\n"
-        f"  one segment, one thread: {ms['fp32']:.3f} ms float, {ms['int8']:.3f} ms INT8 "
-        f"({ms['fp32'] / ms['int8']:.2f}x)"
-    )
+    print(compare(found))
+    for name in [name for name in folders if name not in found]:
+        command = "qat" if BACKENDS[name].trains else "ptq"
+        print(f"{name}: not yet; python quant/run.py {command} --run {args.run} --backend {name}")
 
 
 COMMANDS = {
     "qat": (quantize, "calibrate, train with quantization, export and compare"),
     "ptq": (quantize, "calibrate, export and compare, without training"),
-    "export": (export, "write the float deploy form as ONNX"),
+    "export": (export, "write the float deploy form as ONNX, or files to deploy"),
     "check": (check, "print what the backends reached, side by side"),
 }
 
@@ -108,6 +145,10 @@ def main(argv: list[str]) -> None:
         p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS))
         p.add_argument("--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE")
         add_common_options(p)
+        if name == "export":
+            p.add_argument("--whole", action="store_true", help="whole.onnx: int8.onnx from waveform to probabilities")
+            p.add_argument("--ort", action="store_true", help="int8.ort, with --whole also whole.ort: for mobiles")
+            p.add_argument("--c-array", action="store_true", help="weights.c, .h and .json for microcontrollers")
         p.set_defaults(call=call)
     args = parser.parse_args(argv)
     if not args.run.is_dir():

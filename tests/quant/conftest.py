@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from quant.backend import load_backend
+from quant.backend import Backend
 from system.models.network import Network, Shape, build
 from system.models.reparam import deploy
 from system.spec import ModelSpec, StageSpec
+
+from .light import LightBackend
 
 SHAPE: Shape = (1, 24, 21)
 CLASSES = 4
@@ -37,21 +39,22 @@ CASES = {
     ),
     "inception": INCEPTION,
     "inception_silu": INCEPTION.changed(activation="silu", norm="resnorm"),
+    "inception_long_kernels": INCEPTION.changed(branches=(3, 11)),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Quantized:
     spec: ModelSpec
-    network: nn.Module  # brevitas, calibrated
+    network: nn.Module  # calibrated and frozen
     deployed: Network
     features: torch.Tensor
     path: Path
 
 
-def random_network(spec: ModelSpec, features: torch.Tensor) -> Network:
+def random_network(spec: ModelSpec, features: torch.Tensor, classes: int = CLASSES) -> Network:
     """Fresh weights, BatchNorm statistics of `features`, logits that differ from segment to segment."""
-    network = build(spec, SHAPE, CLASSES)
+    network = build(spec, tuple(features.shape[1:]), classes)  # type: ignore[arg-type]
     network.train()
     with torch.no_grad():
         for _ in range(4):
@@ -64,20 +67,28 @@ def random_network(spec: ModelSpec, features: torch.Tensor) -> Network:
     return network.eval()
 
 
-@pytest.fixture(scope="session", params=CASES, ids=str)
-def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
+def made_features(count: int = 64, shape: Shape = SHAPE) -> torch.Tensor:
+    """(count, *shape): noise with a pattern over time."""
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32))
+    features[:, :, :, ::3] += 1.0
+    return features
+
+
+def quantize(spec: ModelSpec, backend: Backend, folder: Path) -> Quantized:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    spec = CASES[request.param]
-    features = torch.from_numpy(np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float32))
-    features[:, :, :, ::3] += 1.0
+    features = made_features()
     deployed = deploy(random_network(spec, features), spec, SHAPE, CLASSES)
-    backend = load_backend("brevitas")
     network = backend.prepare(deployed, spec, SHAPE, CLASSES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         backend.calibrate(network, list(features.split(16)))
         network = backend.freeze(network)
-        path = tmp_path_factory.mktemp(request.param) / "int8.onnx"
+        path = folder / "int8.onnx"
         backend.export_onnx(network, SHAPE, path, 17)
     return Quantized(spec, network, deployed, features, path)
+
+
+@pytest.fixture(scope="session", params=CASES, ids=str)
+def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
+    return quantize(CASES[request.param], LightBackend(), tmp_path_factory.mktemp(request.param))

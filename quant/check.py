@@ -1,0 +1,69 @@
+"""What the backends reached, side by side; the files are opened again and their latencies measured together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quant.graph import check_float, check_integer, read_graph
+from quant.parity import COMPARED, latency
+from system.files import read_json
+from system.onnx_float import INPUT
+
+MADE_BY = "python quant/run.py qat or ptq"
+
+
+def compare(folders: dict[str, Path]) -> str:
+    """A table with a column per backend, from its folder.
+
+    Raises RunError for a file that is missing, damaged, or not what it should be.
+    """
+    models: dict[str, Path] = {}
+    for name, folder in folders.items():
+        check_float(folder / "float.onnx")
+        check_integer(folder / "int8.onnx")
+        models |= {"float": folder / "float.onnx", name: folder / "int8.onnx"}
+    milliseconds = latency(models, noise(models["float"]))
+    return table({name: column(folder, milliseconds[name], milliseconds["float"]) for name, folder in folders.items()})
+
+
+def noise(path: Path) -> np.ndarray:
+    """One input of the graph's own shape: the time does not depend on the values."""
+    return np.random.default_rng(0).standard_normal(read_graph(path).shapes[INPUT]).astype(np.float32)
+
+
+def column(folder: Path, int8_ms: float, float_ms: float) -> dict[str, str]:
+    """Quantity -> value, as text."""
+    parity: dict[str, Any] = read_json(folder / "parity.json", MADE_BY)
+    cost: dict[str, Any] = read_json(folder / "complexity.json", MADE_BY)
+    change, fused = parity.get("float_vs_int8", {}), parity["fused"]
+    scores = {
+        key.replace("_", " "): f"{change['int8'][key]:.4f} ({change[key]:+.4f} of float)"
+        for key in COMPARED
+        if key in change
+    }
+    return {
+        "weights": parity["validation"]["exported"],
+        **scores,
+        "segments compared": f"{parity['n']:,}",
+        "same decision": f"{parity['argmax_agreement']:.2%}",
+        "logits within 1 LSB": f"{parity['within_1_lsb']:.3%}",
+        "logits apart at most": f"{parity['max_lsb']} LSB",
+        "integer layers": f"{fused['conv_integer']} of {fused['conv_total']}",
+        "parameters": f"{cost['params']:,}",
+        "MACs": f"{cost['macs']:,}",
+        "bytes": f"{cost['total_bytes']:,}{'' if cost['within_budget'] else ' OVER ITS BUDGET'}",
+        "ms, one thread": f"{int8_ms:.3f} ({float_ms / int8_ms:.2f}x of float's {float_ms:.3f})",
+    }
+
+
+def table(columns: dict[str, dict[str, str]]) -> str:
+    """Quantities downwards, backends side by side."""
+    quantities = list(dict.fromkeys(key for cells in columns.values() for key in cells))
+    lines = [["", *columns], *([key, *(cells.get(key, "") for cells in columns.values())] for key in quantities)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,75 @@
+"""Quantizers of NVIDIA's toolkit: activation ranges from histograms, fixed while training; symmetric where signed.
+
+A signed range is stored as uint8 with the zero point in its middle, so that it runs as those of the other backends.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from absl import logging
+from torch import Tensor, nn
+
+from quant.factory import TrainableBackend
+from quant.integer import Grid
+from quant.quantizers import IntegerWeights, Quantizer, Quantizers
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from pytorch_quantization.nn import QuantConv2d, TensorQuantizer
+    from pytorch_quantization.tensor_quant import QuantDescriptor
+
+PERCENTILE = 99.99  # of absolute values that a range takes in
+LEAST = 1e-8  # scale of a map that was zero throughout
+logging.set_verbosity(logging.ERROR)  # the toolkit warns of each step it takes
+
+
+class ToolkitQuantizer(Quantizer):
+    """real values -> 8 bits: cut at zero, or symmetric"""
+
+    def __init__(self, rectified: bool) -> None:
+        super().__init__()
+        self.rectified = rectified
+        descriptor = QuantDescriptor(num_bits=8, calib_method="histogram", unsigned=rectified, narrow_range=False)
+        self.inner = TensorQuantizer(descriptor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(torch.relu(x) if self.rectified else x)
+
+    def grid(self) -> Grid:
+        zero_point = 0.0 if self.rectified else 128.0
+        return Grid(self.inner.step_size.detach().reshape(()).clamp(min=LEAST), torch.tensor(zero_point))
+
+
+class Convolution(QuantConv2d):
+    """int8 weights, a scale per output channel; the input is quantized already."""
+
+    def __init__(self, *shape: Any, **options: Any) -> None:
+        super().__init__(*shape, **options)
+        self.input_quantizer.disable()
+
+    def integers(self) -> IntegerWeights:
+        weight = self.weight.detach()
+        scale = weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
+        return IntegerWeights(torch.round(weight / scale[:, None, None, None]), scale)
+
+
+class ToolkitBackend(TrainableBackend):
+    quantizers = Quantizers(ToolkitQuantizer, Convolution)
+
+    def find_ranges(self, quantized: nn.Module, batches: list[Tensor]) -> None:
+        found = [module.inner for module in quantized.modules() if isinstance(module, ToolkitQuantizer)]
+        for quantizer in found:
+            quantizer.disable_quant()
+            quantizer.enable_calib()
+        for batch in batches:
+            quantized(batch)
+        for quantizer in found:
+            quantizer.load_calib_amax("percentile", percentile=PERCENTILE)
+            quantizer.disable_calib()
+            quantizer.enable_quant()
+
+
+backend = ToolkitBackend()

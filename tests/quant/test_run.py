@@ -1,0 +1,208 @@
+"""The commands: what they leave in a run, what `check` prints side by side, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quant import qat
+from quant.check import compare, table
+from quant.run import main
+from system.checkpoint import Checkpoint, save_checkpoint
+from system.dataset import PreparedData
+from system.errors import ConfigError, DataError, RunError
+from system.models.network import build
+from tests import tiny
+
+from .conftest import random_network
+from .light import LightBackend
+
+SPEC = tiny.experiment(quant={"epochs": 1, "calibration_segments": 16, "batch_size": 16})
+FILES = {"float.onnx", "int8.onnx", "parity.json", "complexity.json", "scores.json", "predictions.csv"}
+
+
+def made_checkpoint(**changes: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    data = tiny.data()
+    bands = SPEC.features.n_mels
+    mean, std = np.full(bands, -4, np.float32), np.full(bands, 2, np.float32)
+    features = torch.from_numpy(((data.train.features - mean[:, None]) / std[:, None])[:, None].astype(np.float32))
+    network = random_network(SPEC.model, features, len(tiny.CLASSES))
+    return replace(Checkpoint(SPEC, tiny.CLASSES, mean, std, network.state_dict()), **changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained run, on data that needs no files."""
+    save_checkpoint(tmp_path / "run/best/model.safetensors", made_checkpoint())
+    monkeypatch.setattr("system.dataset.prepare", lambda *_: tiny.data())
+    return tmp_path / "run"
+
+
+def quantized(folder: Path, **data: Any) -> dict[str, Any]:
+    return qat.quantize(made_checkpoint(), replace(tiny.data(), **data), LightBackend(), folder, train=False)
+
+
+def test_two_backends_side_by_side(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for backend in ("brevitas", "onnxruntime"):
+        main(["ptq", "--run", str(run), "--backend", backend])
+        assert {path.name for path in (run / "quant" / backend).iterdir()} >= FILES
+    capsys.readouterr()
+    main(["check", "--run", str(run)])
+    out = capsys.readouterr().out
+    header, *lines = out.splitlines()
+    assert header.split() == ["brevitas", "onnxruntime"]
+    cells = {line[:22].strip(): line for line in lines}
+    for quantity in ("accuracy", "log loss", "same decision", "logits within 1 LSB", "integer layers", "bytes"):
+        assert quantity in cells, out
+    assert "calibrated" in cells["weights"]
+    for backend in ("brevitas", "onnxruntime"):
+        parity = json.loads((run / "quant" / backend / "parity.json").read_text())
+        assert f"{parity['float_vs_int8']['int8']['accuracy']:.4f}" in cells["accuracy"]
+        assert parity["fused"]["conv_integer"] == parity["fused"]["conv_total"] > 0
+        assert parity["latency_ms"].keys() == {"fp32", "int8"}
+        cost = json.loads((run / "quant" / backend / "complexity.json").read_text())
+        assert (cost["weight_bits"], cost["form"], cost["within_budget"]) == (8, "int8", True)
+    assert "pytorch_quantization: not yet; python quant/run.py qat" in out
+
+
+def test_training_keeps_the_better_of_the_two(run: Path) -> None:
+    main(["qat", "--run", str(run)])
+    parity = json.loads((run / "quant/brevitas/parity.json").read_text())
+    history = parity["validation"]
+    assert history["exported"] == min(("calibrated", "trained"), key=lambda name: history[name]["log_loss"])
+    assert (parity["max_lsb"] <= 2, parity["n"]) == (True, 96)
+    assert not list((run / "quant/brevitas").glob(".*")), "nothing half-done is left"
+
+
+def test_a_refit_is_compared_without_scores(tmp_path: Path) -> None:
+    """A network trained on everything has no validation and no test part."""
+    empty = tiny.segments(0, 5)
+    parity = quantized(tmp_path, validation=empty, test=empty)
+    assert (parity["n"], parity["validation"]) == (48, {"exported": "calibrated"})
+    assert "float_vs_int8" not in parity
+    assert not (tmp_path / "scores.json").exists()
+    assert "accuracy" not in compare({"light": tmp_path})
+
+
+def test_a_run_that_was_never_trained_is_refused(tmp_path: Path) -> None:
+    for command in ("ptq", "qat", "export"):
+        with pytest.raises(RunError, match="nothing is trained here"):
+            main([command, "--run", str(tmp_path)])
+    with pytest.raises(ConfigError, match="nothing is quantized yet"):
+        main(["check", "--run", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> None:
+    checkpoint = made_checkpoint()
+    name = "stages.0.blocks.0.project.conv.weight"
+    checkpoint.state[name][0, 0] = value
+    with pytest.raises(RunError, match=rf"{name} has 1 of \d+ values that are infinite or not numbers"):
+        qat.quantize(checkpoint, tiny.data(), LightBackend(), tmp_path, train=False)
+    save_checkpoint(tmp_path / "best/model.safetensors", checkpoint)
+    with pytest.raises(RunError, match=name):
+        main(["export", "--run", str(tmp_path)])
+
+
+def test_silent_calibration_data_is_refused(tmp_path: Path) -> None:
+    silent = tiny.data()
+    silent.train.features[:] = -11.5
+    with pytest.raises(DataError, match=r"tiny: all 16 segments .* are silent .*-11\.5"):
+        qat.quantize(made_checkpoint(), silent, LightBackend(), tmp_path, train=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_that_are_no_numbers_give_no_ranges(tmp_path: Path) -> None:
+    broken = tiny.data()
+    broken.train.features[:] = np.nan
+    with pytest.raises(DataError, match="infinite or not numbers"):
+        qat.quantize(made_checkpoint(), broken, LightBackend(), tmp_path, train=False)
+
+
+def test_other_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="trained on classes airport, bus, park; the data has a, b, c"):
+        quantized(tmp_path, classes=("a", "b", "c"))
+
+
+def test_training_a_large_network_with_quantization_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qat, "MOST_TRAINED", 100)
+    with pytest.raises(RunError, match=r"at most 100 parameters, found \d+; python quant/run\.py ptq"):
+        qat.quantize(made_checkpoint(), tiny.data(), LightBackend(), tmp_path, train=True)
+    assert qat.quantize(made_checkpoint(), tiny.data(), LightBackend(), tmp_path, train=False)["n"] == 96
+
+
+def test_the_backend_without_training_does_not_train(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"onnxruntime does not train: python quant/run\.py ptq"):
+        main(["qat", "--run", str(run), "--backend", "onnxruntime"])
+
+
+def test_an_opset_that_lacks_an_operator_is_refused(tmp_path: Path) -> None:
+    spec = SPEC.changed(model=SPEC.model.changed(norm="layer").plain(), quant={"opset": 13})
+    checkpoint = made_checkpoint(spec=spec, state=build(spec.model, spec.input_shape(), 3).state_dict())
+    with pytest.raises(ConfigError, match=r"quant\.opset: LayerNormalization needs at least 17, found 13"):
+        qat.quantize(checkpoint, tiny.data(), LightBackend(), tmp_path, train=False)
+
+
+def swapped(folder: Path) -> None:
+    """An int8 file where float is expected."""
+    (folder / "float.onnx").write_bytes((folder / "int8.onnx").read_bytes())
+
+
+def cut(folder: Path) -> None:
+    whole = (folder / "int8.onnx").read_bytes()
+    (folder / "int8.onnx").write_bytes(whole[: len(whole) // 2])
+
+
+def unquantized(folder: Path) -> None:
+    (folder / "int8.onnx").write_bytes((folder / "float.onnx").read_bytes())
+
+
+def scrambled(folder: Path) -> None:
+    (folder / "parity.json").write_text("{")
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    swapped: r"float\.onnx is an integer graph; a float one is expected",
+    cut: r"int8\.onnx is not a whole ONNX file",
+    unquantized: r"int8\.onnx is a float graph; an integer one is expected",
+    scrambled: r"parity\.json cannot be read as JSON",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_check_opens_the_files(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    quantized(tmp_path)
+    compare({"light": tmp_path})
+    damage(tmp_path)
+    with pytest.raises(RunError, match=DAMAGES[damage]) as refused:
+        compare({"light": tmp_path})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_table_has_a_column_for_each_and_a_gap_where_one_has_no_value() -> None:
+    lines = table({"one": {"bytes": "1,000", "mAP": "0.5"}, "two": {"bytes": "20"}}).splitlines()
+    assert lines == ["       one    two", "bytes  1,000  20", "mAP    0.5"]
+
+
+def test_settings_other_than_of_quantization_are_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.width=8: only quant\.KEY"):
+        main(["ptq", "--run", str(run), "--set", "model.width=8"])
+
+
+def test_calibration_takes_what_the_seed_draws() -> None:
+    checkpoint = made_checkpoint()
+    data: PreparedData = tiny.data()
+    first, again = (torch.cat(qat.calibration_inputs(checkpoint, data)) for _ in range(2))
+    assert first.shape == (16, *SPEC.input_shape())
+    assert torch.equal(first, again)
+    other = qat.calibration_inputs(replace(checkpoint, spec=SPEC.changed(seed=1)), data)
+    assert not torch.equal(first, torch.cat(other))
