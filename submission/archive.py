@@ -5,10 +5,11 @@ from __future__ import annotations
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from submission.fault import Fault
+from submission.checks.fault import Fault
 from system.errors import FormatError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can tell: equal content gives equal bytes
@@ -30,38 +31,69 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
             archive.writestr(info, members[name])
 
 
-def read_zip(path: Path) -> tuple[dict[str, bytes], list[Fault]]:
-    """Name -> content of every member that is safe to read, and what is wrong with the others. Nothing is unpacked
-    to disk.
+class Members:
+    """The members of a zip that are safe to read, by name; `read` unpacks one, in memory."""
+
+    def __init__(self, archive: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo]) -> None:
+        self._archive, self._infos = archive, infos
+        self._unread = set(infos)
+        self.faults: list[Fault] = []  # of the members that were read
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def read(self, name: str) -> bytes | None:
+        """The content; None, and a fault, for a member that is damaged."""
+        self._unread.discard(name)
+        try:
+            return self._archive.read(self._infos[name])
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            self.faults.append(Fault(ascii_name(name), None, f"is damaged: {error}"))
+            return None
+
+    def read_rest(self) -> None:
+        """Read what was not read yet, for its damage alone."""
+        for name in sorted(self._unread):
+            self.read(name)
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[tuple[Members, list[Fault]]]:
+    """The members that are safe to read, and what is wrong with the others. Nothing is unpacked to disk.
 
     Raises FormatError for a file that is no zip at all.
     """
-    members: dict[str, bytes] = {}
-    faults: list[Fault] = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            total = sum(info.file_size for info in infos)
-            if len(infos) > MAX_MEMBERS:
-                return {}, [Fault("", None, f"expected at most {MAX_MEMBERS} files, found {len(infos)}")]
-            if total > MAX_BYTES:
-                return {}, [Fault("", None, f"unpacks to {total:,} bytes, expected at most {MAX_BYTES:,}")]
-            seen: set[str] = set()
-            for info in infos:
-                reason = _unsafe(info, seen)
-                seen.add(info.filename.lower())
-                if reason:
-                    faults.append(Fault(ascii_name(info.filename), None, reason))
-                elif not info.is_dir():
-                    try:
-                        members[info.filename] = archive.read(info)
-                    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                        faults.append(Fault(info.filename, None, f"is damaged: {error}"))
+        archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise FormatError(f"{path} does not exist") from None
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FormatError(f"{path} is not a readable zip file: {error}") from None
-    return members, faults
+    with archive:
+        safe, faults = _safe_members(archive.infolist())
+        yield Members(archive, safe), faults
+
+
+def _safe_members(infos: Sequence[zipfile.ZipInfo]) -> tuple[dict[str, zipfile.ZipInfo], list[Fault]]:
+    total = sum(info.file_size for info in infos)
+    if len(infos) > MAX_MEMBERS:
+        return {}, [Fault("", None, f"expected at most {MAX_MEMBERS} files, found {len(infos)}")]
+    if total > MAX_BYTES:
+        return {}, [Fault("", None, f"unpacks to {total:,} bytes, expected at most {MAX_BYTES:,}")]
+    safe: dict[str, zipfile.ZipInfo] = {}
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    for info in infos:
+        reason = _unsafe(info, seen)
+        seen.add(info.filename.lower())
+        if reason:
+            faults.append(Fault(ascii_name(info.filename), None, reason))
+        elif not info.is_dir():
+            safe[info.filename] = info
+    return safe, faults
 
 
 def _unsafe(info: zipfile.ZipInfo, seen: set[str]) -> str | None:

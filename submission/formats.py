@@ -1,60 +1,19 @@
-"""The files of a package as data: paths, columns and keys, one entry per edition that can be packed.
+"""The files of a package as data: paths, columns and keys. One entry per edition; no code knows an edition's name.
 
-Sources: the public submission validators of DCASE 2020 to 2024 (toni-heittola), which decide what is accepted.
-Where they check less than the rules ask (limits, the label being the most probable class), TinyScene checks more.
+Sources: the public submission validators of DCASE 2020 to 2024 (toni-heittola), which decide what is accepted, the
+inference template of 2025 (CPJKU), and the repository of BioDCASE-Tiny 2026. Where they check less than the rules
+ask (limits, the label being the most probable class), TinyScene checks more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Literal, Union
-
+from submission.schema import Each, Kind, Leaf, Many, Measure, PackageFormat, Schema
 from system.editions import EDITIONS, Edition
-from system.errors import ConfigError
 from system.registry import Registry
-
-
-class Kind(Enum):
-    """What a value of meta.yaml must be; the text is used in messages."""
-
-    TEXT = "a text that is not empty"
-    ABBREVIATION = "a text of 1 to 10 characters"
-    EMAIL = "an e-mail address"
-    TRUTH = "true or false"
-    COUNT = "a whole number, 0 or more"
-    AMOUNT = "a finite number, 0 or more"
-    PERCENT = "a number from 0 to 100"
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One value; `null` says whether it may be left empty."""
-
-    kind: Kind
-    null: bool = False
-
-
-@dataclass(frozen=True)
-class Each:
-    """A mapping with one entry per class, or per device."""
-
-    of: Literal["classes", "devices"]
-    item: Schema
-
-
-@dataclass(frozen=True)
-class Many:
-    """A list of at least one entry."""
-
-    item: Schema
-    null: bool = False
-
-
-Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
 
 TEXT, MAYBE_TEXT = Leaf(Kind.TEXT), Leaf(Kind.TEXT, null=True)
 COUNT, AMOUNT, PERCENT = Leaf(Kind.COUNT), Leaf(Kind.AMOUNT), Leaf(Kind.PERCENT)
+MAYBE_COUNT, MAYBE_AMOUNT, MAYBE_SHARE = (Leaf(kind, null=True) for kind in (Kind.COUNT, Kind.AMOUNT, Kind.SHARE))
 
 AUTHOR: Schema = {
     "lastname": TEXT,
@@ -63,145 +22,251 @@ AUTHOR: Schema = {
     "corresponding": Leaf(Kind.TRUTH),
     "affiliation": {"abbreviation": TEXT, "institute": TEXT, "department": MAYBE_TEXT, "location": TEXT},
 }
-SUBMISSION: Schema = {
+SUBMISSION: dict[str, Schema] = {
     "label": TEXT,
     "name": TEXT,
     "abbreviation": Leaf(Kind.ABBREVIATION),
     "authors": Many(AUTHOR),
 }
-DESCRIPTION: dict[str, Schema] = {
+DESCRIPTION_2020: dict[str, Schema] = {
     "input_sampling_rate": TEXT,
     "acoustic_features": TEXT,
     "embeddings": MAYBE_TEXT,
     "data_augmentation": MAYBE_TEXT,
     "machine_learning_method": TEXT,
-    "ensemble_method_subsystem_count": Leaf(Kind.COUNT, null=True),
+    "ensemble_method_subsystem_count": MAYBE_COUNT,
     "decision_making": MAYBE_TEXT,
     "external_data_usage": MAYBE_TEXT,
     "complexity_management": TEXT,
-    "pipeline": TEXT,
-    "framework": TEXT,
 }
-COMPLEXITY: dict[str, Schema] = {
-    "total_parameters": COUNT,
-    "total_parameters_non_zero": COUNT,
-    "memory_use": COUNT,
-    "macs": COUNT,
-}
+DESCRIPTION_2022: dict[str, Schema] = {**DESCRIPTION_2020, "pipeline": TEXT, "framework": TEXT}
+DESCRIPTION_2024: dict[str, Schema] = {
+    **{key: DESCRIPTION_2022[key] for key in (
+        "input_sampling_rate", "acoustic_features", "data_augmentation", "machine_learning_method",
+        "external_data_usage", "complexity_management", "pipeline", "framework",
+    )},
+    "split_adaptations": MAYBE_TEXT,
+    "system_adaptations": MAYBE_TEXT,
+}  # fmt: skip
 EXTERNAL_DATASETS = Many({"name": TEXT, "url": TEXT, "total_audio_length": AMOUNT}, null=True)  # length in minutes
 RESULT: Schema = {"accuracy": PERCENT, "logloss": AMOUNT}
-MAYBE_RESULT: Schema = {"accuracy": Leaf(Kind.PERCENT, null=True), "logloss": Leaf(Kind.AMOUNT, null=True)}
-RESULTS: Schema = {
-    "development_dataset": {
-        "overall": RESULT,
-        "class_wise": Each("classes", RESULT),
-        "device_wise": Each("devices", MAYBE_RESULT),  # null for a device that the run was not tested on
-    }
+MAYBE_RESULT: Schema = {"accuracy": Leaf(Kind.PERCENT, null=True), "logloss": MAYBE_AMOUNT}
+CLASS_RESULTS: dict[str, Schema] = {"overall": RESULT, "class_wise": Each("classes", RESULT)}
+RESULTS: dict[str, Schema] = {  # null for a device that the run was not tested on
+    **CLASS_RESULTS,
+    "device_wise": Each("devices", MAYBE_RESULT),
 }
 
-LABEL_PART = r"[A-Za-z0-9-]+"  # no underscore: it separates the parts
-DRAFT_MARK = "DRAFT"  # the file at the top of a draft, and the first word of its name in meta.yaml
+SIZES_2020 = {
+    "total_parameters": Measure("params"),
+    "total_parameters_non_zero": Measure("params_nonzero"),
+    "model_size": Measure("bytes_nonzero", unit=1024),  # KB of the parameters that are not zero
+}
+SIZES_2022 = {
+    "total_parameters": Measure("params"),
+    "total_parameters_non_zero": Measure("params_nonzero"),
+    "memory_use": Measure("total_bytes"),
+    "macs": Measure("macs"),
+}
+SIZES_2024 = {
+    "total_model_size": Measure("total_bytes"),
+    "total_parameters": Measure("params"),
+    "macs": Measure("macs"),
+}
 
 
-@dataclass(frozen=True)
-class PackageFormat:
-    """Names of the files of a package and what they hold. `{label}` stands for the submission label."""
+def meta(
+    description: dict[str, Schema],
+    sizes: dict[str, Measure],
+    results: Schema,
+    system: dict[str, Schema] | None = None,
+    **more: Schema,
+) -> dict[str, Schema]:
+    """The keys of a DCASE meta.yaml. `system` and `more`: keys of one edition."""
+    counts: dict[str, Schema] = {key: COUNT if measure.unit == 1 else AMOUNT for key, measure in sizes.items()}
+    return {
+        "submission": SUBMISSION,
+        **more,
+        "system": {
+            "description": description,
+            "complexity": counts,
+            **(system or {}),
+            "external_datasets": EXTERNAL_DATASETS,
+            "source_code": MAYBE_TEXT,
+        },
+        "results": {"development_dataset": results},
+    }
 
-    task: str  # third part of a label
-    folder: str
-    outputs: dict[str, str]  # run's part ("" where there is one run) -> file name
-    meta_name: str
-    documents: str  # regular expression of further paths that are let through unread, such as the report
-    key_columns: tuple[str, ...]  # together unique in output.csv
-    label_column: str  # then one probability column per class
-    meta: dict[str, Schema]
-    complexity: dict[str, str]  # key of system.complexity in meta.yaml -> key of complexity.json
-    delimiter: str = "\t"
-    max_index: int = 4  # systems of one team, and the largest last part of a label
 
-    @property
-    def label_pattern(self) -> str:
-        return rf"({LABEL_PART})_({LABEL_PART})_{self.task}_([1-{self.max_index}])"
-
-    @property
-    def label_example(self) -> str:
-        return f"Lastname_Institute_{self.task}_1"
+def measured(sizes: dict[str, Measure]) -> dict[str, Measure]:
+    return {f"system.complexity.{key}": measure for key, measure in sizes.items()}
 
 
 FORMATS: Registry[PackageFormat] = Registry("edition with a package format")
+REPORT = "task1/{team}.technical_report.pdf"
 
+FORMATS.add("2020B")(
+    PackageFormat(
+        task="task1b",
+        folder="submission/task1/{label}",
+        also_in=r"[^/]+/[^/]+",  # only the third part of a path counts
+        report="submission/task1/{team}.technical_report.pdf",
+        meta=meta(DESCRIPTION_2020, SIZES_2020, CLASS_RESULTS),
+        measured=measured(SIZES_2020),
+    )
+)
+FORMATS.add("2021A")(
+    PackageFormat(
+        task="task1a",
+        folder="submission/task1/{label}",
+        also_in=r"[^/]+/[^/]+",
+        report="submission/task1/{team}.technical_report.pdf",
+        meta=meta(DESCRIPTION_2020, SIZES_2020, RESULTS),
+        measured=measured(SIZES_2020),
+    )
+)
 FORMATS.add("2022")(
     PackageFormat(
         task="task1",
         folder="task1/{label}",
-        outputs={"": "{label}.output.csv"},
-        meta_name="{label}.meta.yaml",
-        documents=r"task1/([^/]+/)?[^/]+\.technical_report\.pdf",
-        key_columns=("filename",),
-        label_column="scene_label",
-        meta={
-            "submission": SUBMISSION,
-            "system": {
-                "description": DESCRIPTION,
-                "complexity": COMPLEXITY,
-                "external_datasets": EXTERNAL_DATASETS,
-                "source_code": MAYBE_TEXT,
-            },
-            "results": RESULTS,
-        },
-        complexity={
-            "total_parameters": "params",
-            "total_parameters_non_zero": "params_nonzero",
-            "memory_use": "total_bytes",
-            "macs": "macs",
-        },
+        report=REPORT,
+        meta=meta(DESCRIPTION_2022, SIZES_2022, RESULTS),
+        measured=measured(SIZES_2022),
     )
 )
-
+SIZES_2023 = {"total_model_size": Measure("total_bytes"), **SIZES_2022}
+ENERGY: dict[str, Schema] = {"training": AMOUNT, "inference": AMOUNT, "baseline_inference": AMOUNT}  # kWh
+FORMATS.add("2023")(
+    PackageFormat(
+        task="task1",
+        folder="task1/{label}",
+        report=REPORT,
+        meta=meta(DESCRIPTION_2022, SIZES_2023, RESULTS, {"energy_consumption": ENERGY}),
+        measured=measured(SIZES_2023),
+    )
+)
+SPLITS = EDITIONS["2024"].splits
+FORMATS.add("2024")(
+    PackageFormat(
+        task="task1",
+        folder="task1/{label}",
+        outputs={split: f"{{label}}.output.{split}.csv" for split in SPLITS},
+        report=REPORT,
+        meta=meta(DESCRIPTION_2024, SIZES_2024, dict.fromkeys(SPLITS, RESULTS)),
+        measured=measured(SIZES_2024),
+    )
+)
+FORMATS.add("2025")(
+    PackageFormat(  # the folder that the organisers clone, install and run
+        task="task1",
+        folder="predictions/{label}",
+        outputs={"": "output.csv"},
+        listed_names=True,
+        report="{team}.technical_report.pdf",
+        meta=meta(
+            {key: kind for key, kind in DESCRIPTION_2024.items() if key != "split_adaptations"}, SIZES_2024, RESULTS
+        ),
+        measured=measured(SIZES_2024),
+        code="dcase2025",
+        needed=(
+            "complexity.py",
+            "test_complexity.py",
+            "evaluate_submission.py",
+            "requirements.txt",
+            "setup.py",
+            "{team}/{label}.py",
+            "{team}/resources/dummy.wav",
+            "{team}/resources/test.csv",
+            "predictions/{label}/model_state_dict.pt",
+            "predictions/{label}/complexity.json",
+            "predictions/{label}/test_accuracy.json",
+        ),
+        allowed=(r"{team}/.*", r"tests/[^/]+\.py", r"README\.md", r"LICENSE(\.txt)?", r"\.gitignore"),
+        functions={"{team}/{label}.py": ("predict", "load_model", "load_inputs", "get_model_for_device")},
+        device_costs="predictions/{label}/complexity.json",
+        accuracy="predictions/{label}/test_accuracy.json",
+    )
+)
+BIODCASE_SCORES: dict[str, Schema] = {
+    "accuracy_inference": Leaf(Kind.SHARE),
+    "accuracy_tflite": MAYBE_SHARE,
+    "roc_auc_inference": Leaf(Kind.SHARE),
+    "roc_auc_tflite": MAYBE_SHARE,
+    "model_size_inference_bytes": COUNT,
+    "model_size_tflite_bytes": MAYBE_COUNT,
+    "macs_inference": COUNT,
+    "macs_tflite": MAYBE_COUNT,
+    "num_params_inference": COUNT,
+    "num_params_tflite": MAYBE_COUNT,
+    "embedded_time_ms_setup": MAYBE_AMOUNT,
+    "embedded_time_ms_preprocessing": MAYBE_AMOUNT,
+    "embedded_time_ms_model": MAYBE_AMOUNT,
+    "embedded_time_ms_total": MAYBE_AMOUNT,
+    "embedded_ram_usage_bytes": MAYBE_COUNT,
+}
+FORMATS.add("biodcase2026")(
+    PackageFormat(  # no table: the test set is hidden, and the organisers run the code
+        task="task3",
+        label="{lastname}_{task}_{index}",
+        folder="{label}",
+        outputs={},
+        archive="biodcase_2026_task3_submission_package.zip",
+        report="{team}.technical_report.pdf",
+        meta={
+            "submission": {**SUBMISSION, "coding_agents_ai_used": Leaf(Kind.TRUTH)},
+            "system": {
+                "description": {
+                    "machine_learning_framework": TEXT,
+                    "acoustic_features": TEXT,
+                    "data_augmentation": MAYBE_TEXT,
+                    "embeddings": MAYBE_TEXT,
+                    "model_architecture": TEXT,
+                    "training_objective": TEXT,
+                    "model_compression": MAYBE_TEXT,
+                    "external_data_usage": MAYBE_TEXT,
+                },
+                "source_code": MAYBE_TEXT,
+                "external_datasets": EXTERNAL_DATASETS,
+            },
+            "results": BIODCASE_SCORES,
+        },
+        measured={
+            "results.model_size_inference_bytes": Measure("file_bytes"),
+            "results.macs_inference": Measure("macs"),
+            "results.num_params_inference": Measure("params"),
+        },
+        code="biodcase2026",
+        needed=("{label}/config_submission.yaml", "{label}/your_submission_model/label_dict.yaml"),
+        single=(r"{label}/your_submission_model/[^/]+\.(pth|keras)",),
+        class_numbers="{label}/your_submission_model/label_dict.yaml",
+        allowed=(
+            r"{label}/your_submission_model/[^/]+\.(pth|keras|tflite)",
+            r"{label}/your_generated_code/.*",
+            r"{label}/[^/]+\.(py|yaml|txt|md)",
+        ),
+    )
+)
+SIZES_OWN = {**SIZES_2022, "peak_activation": Measure("peak_activation_bytes")}
 FORMATS.add("own")(
     PackageFormat(
         task="own",
         folder="own/{label}",
-        outputs={"": "{label}.output.csv"},
-        meta_name="{label}.meta.yaml",
-        documents=r"own/([^/]+/)?[^/]+\.technical_report\.pdf",
+        report="own/{team}.technical_report.pdf",
         key_columns=("filename", "segment", "device"),
-        label_column="scene_label",
-        meta={
-            "submission": SUBMISSION,
-            "task": {
-                "dataset": TEXT,
-                "classes": Many(TEXT),
-                "devices": Many(TEXT),
-                "budget": MAYBE_TEXT,
-            },
-            "system": {
-                "description": DESCRIPTION,
-                "complexity": {**COMPLEXITY, "peak_activation": COUNT},
-                "external_datasets": EXTERNAL_DATASETS,
-                "source_code": MAYBE_TEXT,
-            },
-            "results": RESULTS,
-        },
-        complexity={
-            "total_parameters": "params",
-            "total_parameters_non_zero": "params_nonzero",
-            "memory_use": "total_bytes",
-            "macs": "macs",
-            "peak_activation": "peak_activation_bytes",
-        },
+        meta=meta(
+            DESCRIPTION_2022, SIZES_OWN, RESULTS,
+            task={"dataset": TEXT, "classes": Many(TEXT), "devices": Many(TEXT), "budget": MAYBE_TEXT},
+        ),
+        measured=measured(SIZES_OWN),
     )
-)
+)  # fmt: skip
 
 
 def find(name: str) -> tuple[Edition, PackageFormat]:
     """An edition by its key (2022) or budget name (dcase2022), and its format.
 
-    Raises ConfigError for an unknown edition, and for a known one whose packages have no format here yet.
+    Raises ConfigError for an unknown edition, and for one that has no format here.
     """
     by_budget = {edition.budget_name: key for key, edition in EDITIONS.items()}
     edition = EDITIONS[by_budget.get(name, name)]
-    if edition.key not in FORMATS:
-        packable = ", ".join(sorted(FORMATS))
-        raise ConfigError(f"edition {edition.key} ({edition.title}) cannot be packed yet; packable: {packable}")
     return edition, FORMATS[edition.key]

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Write a submission package: python submission/pack.py --edition E --run R --people FILE.yaml --eval-root DIR
 
-R/submission/ gets LABEL.zip (output.csv and meta.yaml as the edition asks for), complexity.json and complexity.md.
+R/submission/ gets LABEL.zip (tables, meta.yaml and code as the edition asks for), complexity.json, .md and .html, and
+technical_report.md, a skeleton with every number filled in. Parts of an edition: --run split_5=R5 --run split_10=R10;
+models of single devices: --run R --run a=RA; several systems in one zip: --run R1 --system --run R2.
 The zip is reopened and validated before it takes its name; a refused package leaves nothing behind.
 """
 
@@ -15,57 +17,46 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import ConfigError, guarded
-
-
-def named_run(text: str) -> tuple[str, Path]:
-    """`split_5=runs/A` -> ("split_5", path); `runs/A` -> ("", path). A folder of that very name comes first."""
-    part, equals, folder = text.partition("=")
-    return (part, Path(folder)) if equals and "/" not in part and not Path(text).exists() else ("", Path(text))
+from system.errors import guarded
 
 
 def parser() -> argparse.ArgumentParser:
+    from submission.options import add_system_options
     from system.options import add_common_options
 
     options = argparse.ArgumentParser(prog="submission/pack.py", description="Write and validate a submission package.")
-    options.add_argument("--edition", required=True, metavar="E", help="2022, or own for any data set")
-    options.add_argument(
-        "--run", required=True, action="append", type=named_run, metavar="[PART=]R", help="a quantized run"
-    )
-    options.add_argument("--backend", default="brevitas", help="which R/quant/BACKEND is packed (default brevitas)")
+    options.add_argument("--edition", required=True, metavar="E", help="2020B to 2025, biodcase2026, or own")
     options.add_argument("--people", type=Path, metavar="FILE.yaml", help="authors and what no measurement can tell")
-    options.add_argument("--label", help="submission label; default: from the corresponding author")
     options.add_argument("--eval-root", type=Path, metavar="DIR", help="folder of the evaluation set")
-    options.add_argument("--label-map", type=Path, metavar="FILE.yaml", help="class of the run: class of the edition")
+    options.add_argument("--report", type=Path, metavar="FILE.pdf", help="the technical report")
     options.add_argument("--draft", action="store_true", help="fill in missing people and rows, and mark the package")
     options.add_argument("--out", type=Path, metavar="DIR", help="default R/submission")
+    add_system_options(options, "a quantized run; PART: a split of 2024 or a device of 2025", required=True)
     add_common_options(options)
     return options
 
 
 def main(argv: Sequence[str]) -> int:
-    args = parser().parse_args(argv)
-    from submission.package import Request, pack
+    from submission.options import system_requests
 
-    parts = [part for part, _ in args.run]
-    if len(set(parts)) != len(parts):
-        raise ConfigError(f"--run: the same part twice among {', '.join(part or 'R' for part in parts)}")
+    args, systems = system_requests(parser(), argv)
+    from submission.packing.package import Request, pack
+
     done = pack(
         Request(
             edition=args.edition,
-            runs=dict(args.run),
-            backend=args.backend,
+            systems=systems,
             people=args.people,
-            label=args.label,
             eval_root=args.eval_root,
-            label_map=args.label_map,
+            report=args.report,
             draft=args.draft,
             out=args.out,
         )
     )
     for warning in done.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    print(f"{done.zip_path}: {done.rows:,} rows, validated{', a draft' if done.draft else ''}")
+    rows = f"{done.rows:,} rows, " if done.rows else ""
+    print(f"{done.zip_path}: {', '.join(done.labels)}, {rows}validated{', a draft' if done.draft else ''}")
     return 0
 
 

@@ -21,6 +21,10 @@ class ConfigError(TinySceneError):
     """A YAML file, an override or a command line option that does not fit the specification."""
 
 
+class MissingPackage(ConfigError):
+    """A named network whose definition is another package's, which is not installed."""
+
+
 class DataError(TinySceneError):
     """A data set, list or recording that is missing, damaged or contradicts itself."""
 

@@ -17,7 +17,7 @@ from system.evaluation import Predictions
 from system.files import read_json
 from system.progress import progress
 from system.registry import unknown
-from system.runs import load_experiment
+from system.runs import first_run, load_experiment
 from system.spec import DataSpec
 
 SPLITS = "|".join(dict.fromkeys(split for edition in EDITIONS.values() for split in edition.splits))
@@ -180,7 +180,10 @@ def load_run(run: Path, backend: str | None = None) -> list[Model]:
     trained_by = "python search/run.py (or system/run.py train)"
     if not (best / "config.yaml").is_file():
         raise RunError(f"{best / 'config.yaml'} does not exist; {trained_by} writes it")
-    data = (load_experiment(best / "config.yaml").data,)
+    spec = load_experiment(best / "config.yaml")
+    if (first := first_run(run, spec)) != run:
+        raise RunError(f"{run} was trained on everything, so that it has no scores; rank {first}, whose scores it has")
+    data = (spec.data,)
     costs = _costs(best / "complexity.json", FLOAT_COSTS, trained_by)
     before = _answers(best / "predictions.csv", trained_by) if (best / "predictions.csv").exists() else None
     folders = sorted(path.parent for path in run.glob("quant/*/predictions.csv"))

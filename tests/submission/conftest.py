@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ import pytest
 import yaml
 
 from submission import archive
-from submission.package import Request, pack
+from submission.checks.fault import Fault
+from submission.formats import FORMATS
+from submission.packing.package import Packed, Request, pack
+from submission.packing.systems import SystemRequest
 from submission.run_parts import RunParts
 from submission.validate import validate
-from system.editions import SCENES, TAU_DEVICES
+from system.checkpoint import Checkpoint, save_checkpoint
+from system.editions import BIRDS, EDITIONS, SCENES, TAU_DEVICES
 from system.evaluation import Predictions, score
 from system.files import write_json, write_yaml
-from system.spec import ExperimentSpec
+from system.spec import DataSpec, ExperimentSpec, FeatureSpec
+from tests.tiny import MODEL
 
 PEOPLE: dict[str, Any] = {
     "authors": [
@@ -39,6 +45,8 @@ PEOPLE: dict[str, Any] = {
     ],
     "name": "Small net",
     "external_datasets": [{"name": "MicIRP", "url": "https://example.com/micirp", "total_audio_length": 1.5}],
+    "energy_consumption": {"training": 0.02, "inference": 0.003, "baseline_inference": 0.004},
+    "coding_agents_ai_used": True,
 }
 COMPLEXITY = {
     "params": 120_000,
@@ -78,7 +86,23 @@ def made_up(
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Predictions that these tests keep are not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYSCENE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 MakeRun = Callable[..., Path]
+OF_SYSTEM = ("backend", "label", "label_map")
+
+
+def ask(edition: str, *runs: Path | dict[str, Path], **options: Any) -> Request:
+    """One system for each of `runs`, with the same options."""
+    own = {key: options.pop(key) for key in OF_SYSTEM if key in options}
+    systems = [SystemRequest(run if isinstance(run, dict) else {"": run}, **own) for run in runs]
+    return Request(edition, systems, **options)
 
 
 @pytest.fixture
@@ -124,11 +148,13 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 44_100) -> None:
     path.write_bytes(head + data)
 
 
-def write_list(root: Path, names: list[str]) -> Path:
+def write_list(root: Path, names: list[str], devices: list[str] | None = None) -> Path:
     """An evaluation set's list, without its recordings."""
     path = root / "evaluation_setup" / "fold1_test.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("filename\n" + "".join(f"{name}\n" for name in names), encoding="utf-8")
+    rows = names if devices is None else [f"{name}\t{device}" for name, device in zip(names, devices, strict=True)]
+    header = "filename" if devices is None else "filename\tdevice_id"
+    path.write_text("".join(f"{row}\n" for row in (header, *rows)), encoding="utf-8")
     return root
 
 
@@ -150,13 +176,132 @@ OUTPUT, META = f"{FOLDER}/{LABEL}.output.csv", f"{FOLDER}/{LABEL}.meta.yaml"
 Members = dict[str, bytes]
 
 
-@pytest.fixture
-def package(make_run: MakeRun, people: Path, eval_root: Path) -> Members:
-    packed = pack(Request("2022", {"": make_run()}, people=people, eval_root=eval_root), guess)
+def members_of(packed: Packed) -> Members:
     with zipfile.ZipFile(packed.zip_path) as zipped:
         return {name: zipped.read(name) for name in zipped.namelist()}
 
 
-def faults_of(members: Members, path: Path, eval_root: Path | None) -> list[Any]:
+@pytest.fixture
+def package(make_run: MakeRun, people: Path, eval_root: Path) -> Members:
+    return members_of(pack(ask("2022", make_run(), people=people, eval_root=eval_root), guess))
+
+
+def faults_of(members: Members, path: Path, eval_root: Path | None, edition: str = "2022") -> list[Fault]:
     archive.write_zip(path, members)
-    return validate(path, "2022", eval_root)
+    return validate(path, edition, eval_root)
+
+
+# -- a run with a real INT8 graph, and a package of every edition from it ---------------------------------------------
+
+TINY = ExperimentSpec(
+    data=DataSpec(segment_seconds=1.0),
+    features=FeatureSpec(sample_rate=8000, n_fft=256, win_length=200, hop_length=400, n_mels=16),
+    model=MODEL,
+)
+
+
+def write_quantized(run: Path, classes: tuple[str, ...], devices: tuple[str, ...] = TAU_DEVICES, seed: int = 0) -> Path:
+    """A run as `system/run.py train` and `quant/run.py ptq` leave it, without training: weights are random."""
+    import torch
+
+    from quant.backend import load_backend
+    from quant.graph import read_graph
+    from quant.parity import int8_complexity
+    from system.models.network import build
+    from system.models.reparam import deploy
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    shape = TINY.input_shape()
+    network = build(TINY.model, shape, len(classes)).eval()
+    with torch.no_grad():
+        network.get_parameter("head.classify.conv.weight").normal_(std=0.5)
+    bands = TINY.features.n_mels
+    checkpoint = Checkpoint(
+        TINY, classes, np.full(bands, -5, np.float32), np.full(bands, 2, np.float32), network.state_dict()
+    )
+    save_checkpoint(run / "best/model.safetensors", checkpoint)
+    write_yaml(run / "best/config.yaml", TINY.plain())
+    quant = run / "quant/brevitas"
+    quant.mkdir(parents=True)
+    backend = load_backend("brevitas")
+    quantized = backend.prepare(deploy(network, TINY.model, shape, len(classes)), TINY.model, shape, len(classes))
+    backend.calibrate(quantized, [torch.randn(32, *shape)])
+    backend.export_onnx(backend.freeze(quantized), shape, quant / "int8.onnx", 17)
+    write_json(quant / "complexity.json", int8_complexity(checkpoint, read_graph(quant / "int8.onnx")))
+    predictions = made_up(classes, devices, n=len(classes) * len(devices) * 2)
+    write_json(quant / "scores.json", score(predictions, "test", dict.fromkeys(devices, "real")))
+    write_json(quant / "parity.json", {"validation": {"exported": "calibrated"}})
+    predictions.write_csv(quant / "predictions.csv")
+    return run
+
+
+@dataclass(frozen=True)
+class Example:
+    """A valid package of one edition."""
+
+    edition: str
+    members: Members = field(repr=False)
+    eval_root: Path | None
+    runs: dict[str, Path]  # part -> run folder
+    label_map: Path | None
+    people: Path
+    label: str
+
+    def file(self, ending: str) -> str:
+        """The path of the first member that ends so."""
+        return next(name for name in self.members if name.endswith(ending))
+
+
+class Examples(dict[str, Example]):
+    """Edition -> package; told briefly where hypothesis tells of a failure."""
+
+    def __repr__(self) -> str:
+        return f"packages of {', '.join(self)}"
+
+
+ROWS = 40
+INDOOR = {"airport": "indoor", "bus": "transportation", "metro": "transportation", "metro_station": "indoor",
+          "park": "outdoor", "public_square": "outdoor", "shopping_mall": "indoor", "street_pedestrian": "outdoor",
+          "street_traffic": "outdoor", "tram": "transportation"}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def quantized_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs on scenes (a general one and another), and on birds."""
+    root = tmp_path_factory.mktemp("quantized")
+    return {
+        "scenes": write_quantized(root / "scenes", SCENES),
+        "other": write_quantized(root / "other", SCENES, seed=1),
+        "birds": write_quantized(root / "birds", BIRDS, ("a",)),
+    }
+
+
+@pytest.fixture(scope="session")
+def examples(quantized_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    """Edition -> valid package, for every edition that can be packed."""
+    root = tmp_path_factory.mktemp("examples")
+    people = root / "people.yaml"
+    people.write_text(yaml.safe_dump(PEOPLE, allow_unicode=True), encoding="utf-8")
+    maps = {"2020B": root / "map.yaml"}
+    maps["2020B"].write_text(yaml.safe_dump(INDOOR))
+    devices = EDITIONS["2025"].evaluation_devices or ()
+    lists = {
+        None: write_list(root / "evaluation", [f"audio/{i}.wav" for i in range(ROWS)]),
+        devices: write_list(
+            root / "evaluation2025", [f"audio/{i}.wav" for i in range(ROWS)], [devices[i % 7] for i in range(ROWS)]
+        ),
+    }
+    found = Examples()
+    for key in FORMATS:
+        rules = EDITIONS[key]
+        run = quantized_runs["birds" if rules.classes == BIRDS else "scenes"]
+        runs = dict.fromkeys(rules.splits or ("",), run)
+        if rules.complexity_devices:
+            runs["b"] = quantized_runs["other"]
+        eval_root = lists[rules.evaluation_devices] if rules.evaluation_list else None
+        packed = pack(
+            ask(key, runs, people=people, eval_root=eval_root, label_map=maps.get(key), out=root / key), guess
+        )
+        found[key] = Example(key, members_of(packed), eval_root, runs, maps.get(key), people, packed.labels[0])
+    return found

@@ -7,28 +7,22 @@ import io
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from submission.package import Packed, Request, pack
+from submission.packing.package import pack
 from submission.validate import validate
 from system.editions import SCENES, TAU_DEVICES
 from system.evaluation import Predictions
 from system.files import write_json
-from tests.submission.conftest import MakeRun, guess, made_up
+from tests.submission.conftest import MakeRun, ask, guess, made_up, members_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "Muller_TU_task1_1"
 ANIMALS = ("cat", "dog", "hen", "no")
-
-
-def members(packed: Packed) -> dict[str, bytes]:
-    with zipfile.ZipFile(packed.zip_path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def table(content: bytes) -> list[dict[str, str]]:
@@ -37,10 +31,10 @@ def table(content: bytes) -> list[dict[str, str]]:
 
 def test_2022_round_trip(make_run: MakeRun, people: Path, eval_root: Path) -> None:
     run = make_run()
-    packed = pack(Request("2022", {"": run}, people=people, eval_root=eval_root), guess)
+    packed = pack(ask("2022", run, people=people, eval_root=eval_root), guess)
     assert packed.zip_path == run / "submission" / f"{LABEL}.zip"
     assert validate(packed.zip_path, "2022", eval_root) == []
-    files = members(packed)
+    files = members_of(packed)
     assert sorted(files) == [f"task1/{LABEL}/{LABEL}.meta.yaml", f"task1/{LABEL}/{LABEL}.output.csv"]
     rows = table(files[f"task1/{LABEL}/{LABEL}.output.csv"])
     assert list(rows[0]) == ["filename", "scene_label", *SCENES]
@@ -65,8 +59,10 @@ def test_2022_round_trip(make_run: MakeRun, people: Path, eval_root: Path) -> No
     assert meta["submission"]["authors"][0]["lastname"] == "Müller"
     assert sorted(path.name for path in (run / "submission").iterdir()) == [
         f"{LABEL}.zip",
+        "complexity.html",
         "complexity.json",
         "complexity.md",
+        "technical_report.md",
     ]
     report = json.loads((run / "submission/complexity.json").read_text())
     assert report["params"] == 120_000
@@ -77,7 +73,7 @@ def test_2022_round_trip(make_run: MakeRun, people: Path, eval_root: Path) -> No
 def test_the_same_run_gives_the_same_bytes(make_run: MakeRun, people: Path, eval_root: Path, tmp_path: Path) -> None:
     run = make_run()
     first, second = (
-        pack(Request("2022", {"": run}, people=people, eval_root=eval_root, out=tmp_path / name), guess)
+        pack(ask("2022", run, people=people, eval_root=eval_root, out=tmp_path / name), guess)
         for name in ("one", "two/deep")
     )
     assert first.zip_path.read_bytes() == second.zip_path.read_bytes()
@@ -95,10 +91,10 @@ def test_own_edition_takes_classes_and_rows_from_the_run(make_run: MakeRun, peop
         np.concatenate([once.probabilities] * 2),
     )
     run = make_run(predictions=twice, budget=None)
-    packed = pack(Request("own", {"": run}, people=people))
+    packed = pack(ask("own", run, people=people))
     assert packed.rows == 80
     assert validate(packed.zip_path, "own") == []
-    files = members(packed)
+    files = members_of(packed)
     meta = yaml.safe_load(files["own/Muller_TU_own_1/Muller_TU_own_1.meta.yaml"])
     assert meta["task"] == {"dataset": "made", "classes": list(ANIMALS), "devices": ["phone"], "budget": None}
     assert table(files["own/Muller_TU_own_1/Muller_TU_own_1.output.csv"])[79]["segment"] == "1"
@@ -106,8 +102,8 @@ def test_own_edition_takes_classes_and_rows_from_the_run(make_run: MakeRun, peop
 
 @pytest.mark.parametrize("edition", ["2022", "own"])
 def test_a_draft_needs_nothing_but_a_run(make_run: MakeRun, edition: str) -> None:
-    packed = pack(Request(edition, {"": make_run()}, draft=True))
-    files = members(packed)
+    packed = pack(ask(edition, make_run(), draft=True))
+    files = members_of(packed)
     assert "DRAFT" in files
     assert packed.rows == 180
     meta = yaml.safe_load(next(content for name, content in files.items() if name.endswith("meta.yaml")))
@@ -124,24 +120,24 @@ def test_label_map_joins_classes_and_scores_anew(
     run = make_run(predictions=made_up(fine))
     path = tmp_path / "map.yaml"
     path.write_text(yaml.safe_dump({name: name.split("_old")[0].split("_new")[0] for name in fine}))
-    packed = pack(Request("2022", {"": run}, people=people, eval_root=eval_root, label_map=path), guess)
+    packed = pack(ask("2022", run, people=people, eval_root=eval_root, label_map=path), guess)
     assert validate(packed.zip_path, "2022", eval_root) == []
-    meta = yaml.safe_load(members(packed)[f"task1/{LABEL}/{LABEL}.meta.yaml"])
+    meta = yaml.safe_load(members_of(packed)[f"task1/{LABEL}/{LABEL}.meta.yaml"])
     assert "tram" in meta["results"]["development_dataset"]["class_wise"]
 
 
 def test_a_class_order_of_its_own_is_put_in_order(make_run: MakeRun, people: Path, eval_root: Path) -> None:
     run = make_run(predictions=made_up(SCENES[::-1]))
-    packed = pack(Request("2022", {"": run}, people=people, eval_root=eval_root), guess)
-    row = table(members(packed)[f"task1/{LABEL}/{LABEL}.output.csv"])[0]
+    packed = pack(ask("2022", run, people=people, eval_root=eval_root), guess)
+    row = table(members_of(packed)[f"task1/{LABEL}/{LABEL}.output.csv"])[0]
     assert float(row["tram"]) < 1e-6  # the exact 0 of the run's first class
 
 
 def test_devices_that_were_not_tested_are_left_empty_and_told(make_run: MakeRun, people: Path, eval_root: Path) -> None:
     run = make_run(predictions=made_up(devices=("a", "s1")))
-    packed = pack(Request("2022", {"": run}, people=people, eval_root=eval_root), guess)
+    packed = pack(ask("2022", run, people=people, eval_root=eval_root), guess)
     assert any("devices b, c" in text for text in packed.warnings)
-    meta = yaml.safe_load(members(packed)[f"task1/{LABEL}/{LABEL}.meta.yaml"])
+    meta = yaml.safe_load(members_of(packed)[f"task1/{LABEL}/{LABEL}.meta.yaml"])
     assert meta["results"]["development_dataset"]["device_wise"]["b"] == {"accuracy": None, "logloss": None}
 
 
@@ -155,23 +151,13 @@ def test_commands_from_another_folder(make_run: MakeRun, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     zip_path = next((run / "submission").glob("*.zip"))
     assert call("validate.py", zip_path, "--edition", "own").returncode == 0
-    wrong = call("validate.py", zip_path, "--edition", "2022")
-    assert wrong.returncode == 1
-    assert "own/" in wrong.stdout
     assert call("validate.py", tmp_path / "none.zip", "--edition", "own").returncode == 2
-    twice = call("pack.py", "--edition", "own", "--run", run, "--run", run, "--draft")
-    assert twice.returncode == 2
-    assert twice.stderr.startswith("error: ")
-    board = call("leaderboard.py", run, make_run("other", complexity={"params": 77}))
-    assert board.returncode == 0
-    assert "INT8 brevitas" in board.stdout
-    assert "77" in board.stdout
 
 
 @pytest.mark.parametrize(("exported", "words"), [("trained", "quantization-aware"), ("calibrated", "post-training")])
 def test_the_method_told_is_that_of_the_exported_weights(make_run: MakeRun, exported: str, words: str) -> None:
     run = make_run()
     write_json(run / "quant/brevitas/parity.json", {"validation": {"exported": exported}})
-    packed = pack(Request("own", {"": run}, draft=True))
-    meta = yaml.safe_load(next(content for name, content in members(packed).items() if name.endswith("meta.yaml")))
+    packed = pack(ask("own", run, draft=True))
+    meta = yaml.safe_load(next(content for name, content in members_of(packed).items() if name.endswith("meta.yaml")))
     assert words in meta["system"]["description"]["complexity_management"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import time
 import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from submission.package import Request, pack
-from submission.predict import accumulate
+from submission.packing.package import pack
+from submission.packing.predict import accumulate, predict_recordings, resumed
+from submission.run_parts import load_run
 from submission.validate import validate
 from system.checkpoint import Checkpoint, save_checkpoint
-from system.editions import SCENES
+from system.editions import EDITIONS, SCENES
 from system.errors import DataError, RunError
 from system.features import LogMel
 from system.spec import ExperimentSpec
-from tests.submission.conftest import MakeRun, write_list, write_wav
+from tests.submission.conftest import Examples, MakeRun, ask, members_of, write_list, write_wav
 
 RATE = 22_050
 
@@ -63,7 +69,7 @@ def test_recordings_become_the_rows_of_the_package(run: Path, people: Path, tmp_
     sounds = 0.1 * generator.normal(size=(70, RATE)) * np.linspace(0.1, 1, 70)[:, None]
     for i, samples in enumerate(sounds):
         write_wav(root / f"audio/{i}.wav", samples, RATE)
-    packed = pack(Request("2022", {"": run}, people=people, eval_root=root))
+    packed = pack(ask("2022", run, people=people, eval_root=root))
     assert validate(packed.zip_path, "2022", root) == []
     with zipfile.ZipFile(packed.zip_path) as archive:
         name = next(name for name in archive.namelist() if name.endswith("output.csv"))
@@ -86,7 +92,7 @@ def test_a_missing_recording_is_named_and_nothing_is_left(run: Path, people: Pat
     root = write_list(tmp_path / "evaluation", ["audio/0.wav", "audio/1.wav"])
     write_wav(root / "audio/0.wav", np.ones(RATE) * 0.1, RATE)
     with pytest.raises(DataError, match=r"1\.wav"):
-        pack(Request("2022", {"": run}, people=people, eval_root=root))
+        pack(ask("2022", run, people=people, eval_root=root))
     assert not (run / "submission").exists()
 
 
@@ -94,7 +100,7 @@ def test_a_model_of_other_classes_is_refused(run: Path, people: Path, eval_root:
     checkpoint = Checkpoint(ExperimentSpec(), SCENES[::-1], np.zeros(80), np.ones(80), {})
     save_checkpoint(run / "best/model.safetensors", checkpoint)
     with pytest.raises(RunError, match="different classes"):
-        pack(Request("2022", {"": run}, people=people, eval_root=eval_root))
+        pack(ask("2022", run, people=people, eval_root=eval_root))
 
 
 class Echo:
@@ -107,10 +113,112 @@ class Echo:
 def test_segments_of_one_recording_are_joined() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     batches = [(np.array([0, 0]), logits[:2]), (np.array([1]), logits[2:])]
-    done: list[int] = []
-    found = accumulate(batches, Echo(), 2, 2, done.append)
+    found = accumulate(batches, Echo(), 2)
     assert found[0, 0] == pytest.approx(1 / (1 + np.exp(-0.5)))  # mean of log odds 2 and -1
     assert found[1, 1] == pytest.approx(1 / (1 + np.exp(-3)))
-    assert done == [1, 1]
     with pytest.raises(RunError, match="1 of 3"):
-        accumulate(batches, Echo(), 3, 2)
+        accumulate(batches, Echo(), 3)
+
+
+# -- long lists -------------------------------------------------------------------------------------------------------
+
+
+def chunks(done: list[int], fail_after: int | None = None) -> Callable[[Sequence[Path]], np.ndarray]:
+    """Stands in for the model; remembers how many recordings it heard, and gives up after some."""
+
+    def chunk(some: Sequence[Path]) -> np.ndarray:
+        if fail_after is not None and sum(done) >= fail_after:
+            raise KeyboardInterrupt
+        done.append(len(some))
+        return np.array([[int(path.stem), 0.5] for path in some])
+
+    return chunk
+
+
+def test_an_interrupted_prediction_goes_on_where_it_was(tmp_path: Path) -> None:
+    paths = [Path(f"{i}.wav") for i in range(100)]
+    file = tmp_path / "deep" / "x.rows"
+    heard: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        resumed(file, paths, 2, chunks(heard, fail_after=40), kept=8)
+    assert sum(heard) == 40
+    with file.open("ab") as rows:
+        rows.write(b"half a row")  # a kill in the middle of writing
+    more: list[int] = []
+    found = resumed(file, paths, 2, chunks(more), kept=8)
+    assert sum(more) == 60
+    assert found[:, 0].tolist() == list(range(100))
+    again: list[int] = []
+    assert np.array_equal(resumed(file, paths, 2, chunks(again), kept=8), found)
+    assert again == []
+
+
+def test_a_changed_recording_or_model_is_heard_anew(
+    run: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_list(tmp_path / "evaluation", ["audio/0.wav", "audio/1.wav"])
+    for i in range(2):
+        write_wav(root / f"audio/{i}.wav", np.full(RATE, 0.1 * (i + 1)), RATE)
+    heard: list[int] = []
+
+    def counting(batches: Any, *others: Any) -> np.ndarray:
+        heard.append(1)
+        return accumulate(batches, *others)
+
+    monkeypatch.setattr("submission.packing.predict.accumulate", counting)
+    request = ask("2022", run, people=people, eval_root=root)
+    first = pack(request).zip_path.read_bytes()
+    assert pack(request).zip_path.read_bytes() == first
+    assert len(heard) == 1
+    write_wav(root / "audio/1.wav", np.full(2 * RATE, 0.3), RATE)
+    pack(request)
+    assert len(heard) == 2
+    write_graph(run / "quant/brevitas/int8.onnx", np.random.default_rng(5).normal(size=(80, 10)))
+    pack(request)
+    assert len(heard) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [key for key in EDITIONS if EDITIONS[key].evaluation_rows])
+def test_a_list_of_full_length(key: str, examples: Examples, tmp_path: Path) -> None:
+    """The official number of recordings, which repeat a few short ones; then checked without their folder."""
+    example, rules = examples[key], EDITIONS[key]
+    count, devices = rules.evaluation_rows or 0, rules.evaluation_devices
+    root = write_list(
+        tmp_path, [f"audio/{i}.wav" for i in range(count)],
+        None if devices is None else [devices[i % len(devices)] for i in range(count)],
+    )  # fmt: skip
+    originals = 10
+    for i in range(count):
+        path = root / f"audio/{i}.wav"
+        if i < originals:
+            write_wav(path, 0.02 * (i + 1) * np.random.default_rng(i).normal(size=800), 8000)
+        else:
+            os.link(root / f"audio/{i % originals}.wav", path)  # no second copy on the disk
+    packed = pack(
+        ask(key, example.runs, people=example.people, eval_root=root, label_map=example.label_map, out=tmp_path / "out")
+    )
+    assert packed.rows == count
+    start = time.process_time()
+    assert validate(packed.zip_path, key) == []
+    print(f"{key}: {packed.zip_path.stat().st_size:,} bytes checked in {time.process_time() - start:.1f} s")
+    for table in (value for name, value in members_of(packed).items() if name.endswith("csv") and "output" in name):
+        lines = table.decode().splitlines()[1:]
+        first = [line.split("\t", 1)[1] for line in lines[:70]]
+        assert all(line.split("\t", 1)[1] == first[i % 70] for i, line in enumerate(lines))  # ten sounds, seven devices
+
+
+def test_segments_are_joined_at_the_temperature_of_their_softmax() -> None:
+    batches = [(np.array([0, 0]), np.array([[2.0, 0.0], [0.0, 1.0]]))]
+    found = accumulate(batches, Echo(), 1, temperature=0.5)
+    assert found[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))  # mean of log odds 4 and -2
+
+
+def test_another_temperature_is_another_prediction(run: Path, tmp_path: Path) -> None:
+    root = write_list(tmp_path / "evaluation", ["audio/0.wav"])
+    write_wav(root / "audio/0.wav", 0.1 * np.random.default_rng(0).normal(size=RATE), RATE)
+    parts = load_run(run, "brevitas")
+    hot = replace(parts, scores={**parts.scores, "temperature": {"value": 4.0, "fitted": 4.0}})
+    cold, warm = (predict_recordings([root / "audio/0.wav"], one) for one in (parts, hot))
+    assert cold.argmax() == warm.argmax()
+    assert cold.max() > warm.max()

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import yaml
 
-from submission.package import Request, pack
+from submission.packing.package import Request, pack
 from system.errors import BudgetError, ConfigError, DataError, FormatError, RunError, TinySceneError
-from tests.submission.conftest import PEOPLE, MakeRun, guess, made_up, write_list
+from tests.submission.conftest import PEOPLE, MakeRun, ask, guess, made_up, write_list
 
 ANIMALS = ("cat", "dog", "hen", "no")
 
 
 def refused(error: type[TinySceneError], request: Request, *words: str) -> None:
     """`request` is refused with a message that holds `words`, and leaves the file system as it was."""
-    run = request.runs.get("", Path("none"))
+    run = next(iter(request.systems[0].runs.values()))
     before = sorted(run.parent.rglob("*")) if run.parent.is_dir() else []
     with pytest.raises(error) as caught:
         pack(request, guess)
@@ -30,13 +30,13 @@ def refused(error: type[TinySceneError], request: Request, *words: str) -> None:
 
 def test_over_budget_names_the_excess_of_each_quantity(make_run: MakeRun, people: Path, eval_root: Path) -> None:
     run = make_run(complexity={"params": 128_500, "macs": 30_216_768})
-    request = Request("2022", {"": run}, people=people, eval_root=eval_root)
+    request = ask("2022", run, people=people, eval_root=eval_root)
     refused(BudgetError, request, "128,500", "500 too many", "30,216,768", "216,768 too many")
 
 
 def test_own_edition_holds_the_run_to_its_own_budget(make_run: MakeRun) -> None:
     run = make_run(budget="64KiB")
-    refused(BudgetError, Request("own", {"": run}, draft=True), "127,000 bytes of 65,536")
+    refused(BudgetError, ask("own", run, draft=True), "127,000 bytes of 65,536")
 
 
 def test_all_that_is_missing_from_the_people_file_is_told_at_once(
@@ -46,7 +46,7 @@ def test_all_that_is_missing_from_the_people_file_is_told_at_once(
     path.write_text(
         "authors: [{lastname: Solo, affiliation: {institute: X}}]\nabbreviation: far too long a text\nnmae: x\n"
     )
-    request = Request("2022", {"": make_run()}, people=path, eval_root=eval_root)
+    request = ask("2022", make_run(), people=path, eval_root=eval_root)
     refused(
         ConfigError, request, "authors.0.firstname", "authors.0.email", "affiliation.abbreviation",
         "affiliation.location", "at most 10", "did you mean 'name'",
@@ -58,84 +58,84 @@ def test_two_corresponding_authors(make_run: MakeRun, eval_root: Path, tmp_path:
     both = {**PEOPLE, "authors": [{**author, "corresponding": True} for author in PEOPLE["authors"]]}
     path = tmp_path / "both.yaml"
     path.write_text(yaml.safe_dump(both))
-    refused(ConfigError, Request("2022", {"": make_run()}, people=path, eval_root=eval_root), "found 2")
+    refused(ConfigError, ask("2022", make_run(), people=path, eval_root=eval_root), "found 2")
 
 
 def test_people_and_list_are_asked_for_together(make_run: MakeRun) -> None:
     run = make_run()
-    refused(ConfigError, Request("2022", {"": run}), "--people", "--eval-root", "--draft")
-    refused(ConfigError, Request("own", {"": run}), "--people")
+    refused(ConfigError, ask("2022", run), "--people", "--eval-root", "--draft")
+    refused(ConfigError, ask("own", run), "--people")
 
 
 @pytest.mark.parametrize(
     "label", ["Muller_TU_task1", "Muller_TU_task1_5", "Mul_ler_TU_task1_1", "../x_TU_task1_1", "M_T_task2_1"]
 )
 def test_bad_labels(make_run: MakeRun, label: str) -> None:
-    refused(ConfigError, Request("2022", {"": make_run()}, draft=True, label=label), "Lastname_Institute_task1_1")
+    refused(ConfigError, ask("2022", make_run(), draft=True, label=label), "Lastname_Institute_task1_1")
 
 
 @pytest.mark.parametrize("name", ["int8.onnx", "scores.json", "complexity.json", "predictions.csv", "parity.json"])
 def test_missing_parts_name_the_command_that_makes_them(make_run: MakeRun, name: str) -> None:
     run = make_run()
     (run / "quant/brevitas" / name).unlink()
-    refused(RunError, Request("2022", {"": run}, draft=True), name, f"python quant/run.py qat --run {run}")
+    refused(RunError, ask("2022", run, draft=True), name, f"python quant/run.py qat --run {run}")
 
 
 def test_missing_run_and_config(make_run: MakeRun, tmp_path: Path) -> None:
-    refused(RunError, Request("2022", {"": tmp_path / "nowhere"}, draft=True), "does not exist", "search/run.py")
+    refused(RunError, ask("2022", tmp_path / "nowhere", draft=True), "does not exist", "search/run.py")
     run = make_run()
     (run / "best/config.yaml").unlink()
-    refused(RunError, Request("2022", {"": run}, draft=True), "config.yaml", "train")
-    refused(RunError, Request("2022", {"": make_run("b")}, backend="onnxruntime", draft=True), "--backend onnxruntime")
+    refused(RunError, ask("2022", run, draft=True), "config.yaml", "train")
+    refused(RunError, ask("2022", make_run("b"), backend="onnxruntime", draft=True), "--backend onnxruntime")
 
 
 def test_other_classes_need_a_label_map(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(predictions=made_up(ANIMALS))
-    refused(ConfigError, Request("2022", {"": run}, draft=True), "cat, dog", "--label-map")
+    refused(ConfigError, ask("2022", run, draft=True), "cat, dog", "--label-map")
     path = tmp_path / "map.yaml"
     path.write_text("cat: airport\ndog: buss\ncow: tram\n")
     refused(
-        ConfigError, Request("2022", {"": run}, draft=True, label_map=path),
+        ConfigError, ask("2022", run, draft=True, label_map=path),
         "hen: is not mapped", "'cow'", "did you mean 'bus'", "no class is mapped to metro",
     )  # fmt: skip
-    refused(ConfigError, Request("own", {"": run}, draft=True, label_map=path), "--label-map")
+    refused(ConfigError, ask("own", run, draft=True, label_map=path), "--label-map")
 
 
 def test_evaluation_sets(make_run: MakeRun, people: Path, tmp_path: Path) -> None:
     run = make_run()
 
     def request(root: Path) -> Request:
-        return Request("2022", {"": run}, people=people, eval_root=root)
+        return ask("2022", run, people=people, eval_root=root)
 
     refused(DataError, request(tmp_path / "nothing"), "nothing")
     development = write_list(tmp_path / "dev", ["audio/airport-lisbon-1000-40000-0-a.wav"])
     refused(DataError, request(development), "evaluation set", "airport-lisbon")
     refused(DataError, request(write_list(tmp_path / "twice", ["a/0.wav", "b/0.wav"])), "a/0.wav", "b/0.wav")
-    refused(ConfigError, Request("own", {"": run}, people=people, eval_root=development), "--eval-root")
+    refused(ConfigError, ask("own", run, people=people, eval_root=development), "--eval-root")
 
 
 def test_segments_of_another_length(make_run: MakeRun) -> None:
     run = make_run(data={"segment_seconds": 5.0})
-    refused(RunError, Request("2022", {"": run}, draft=True), "5 s", "1 s")
+    refused(RunError, ask("2022", run, draft=True), "5 s", "1 s")
 
 
 def test_editions_and_parts(make_run: MakeRun) -> None:
     run = make_run()
-    refused(ConfigError, Request("2024", {"": run}, draft=True), "cannot be packed yet", "2022, own")
-    refused(ConfigError, Request("2031", {"": run}, draft=True), "unknown edition")
-    refused(ConfigError, Request("2022", {"split_5": run}, draft=True), "takes --run R", "split_5")
+    refused(ConfigError, ask("2024", run, draft=True), "takes --run split_5=R --run split_10=R", f"found --run {run}")
+    refused(ConfigError, ask("2031", run, draft=True), "unknown edition")
+    refused(ConfigError, ask("2022", {"split_5": run}, draft=True), "takes --run R", "split_5")
 
 
 def test_a_draft_does_not_replace_a_finished_package(make_run: MakeRun, people: Path, eval_root: Path) -> None:
     run = make_run()
-    pack(Request("2022", {"": run}, people=people, eval_root=eval_root), guess)
-    refused(RunError, Request("2022", {"": run}, people=people, draft=True), "finished package")
+    pack(ask("2022", run, people=people, eval_root=eval_root), guess)
+    refused(RunError, ask("2022", run, people=people, draft=True), "finished package")
 
 
 def test_damaged_scores(make_run: MakeRun) -> None:
     run = make_run()
     (run / "quant/brevitas/scores.json").write_text('{"accuracy": 0.5}')
-    refused(RunError, Request("2022", {"": run}, draft=True), "scores.json", "log_loss")
+    refused(RunError, ask("2022", run, draft=True), "scores.json", "log_loss")
 
 
 def test_a_failure_while_writing_leaves_nothing(make_run: MakeRun, people: Path, eval_root: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_failure_while_writing_leaves_nothing(make_run: MakeRun, people: Path,
 
     run = make_run()
     with pytest.raises(FormatError, match="faults"):
-        pack(Request("2022", {"": run}, people=people, eval_root=eval_root), broken)
+        pack(ask("2022", run, people=people, eval_root=eval_root), broken)
     assert sorted(path.name for path in run.iterdir()) == ["best", "quant"]
 
 
@@ -153,15 +153,15 @@ def test_a_full_disk_leaves_nothing(make_run: MakeRun, monkeypatch: pytest.Monke
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("submission.package.write_zip", full)
+    monkeypatch.setattr("submission.packing.package.write_zip", full)
     run = make_run()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(OSError, match="No space"):
-        pack(Request("own", {"": run}, draft=True))
+        pack(ask("own", run, draft=True))
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_where_the_folder_should_be(make_run: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    request = Request("own", {"": make_run()}, draft=True, out=tmp_path / "taken" / "deep")
+    request = ask("own", make_run(), draft=True, out=tmp_path / "taken" / "deep")
     refused(ConfigError, request, "taken", "a folder")

@@ -15,11 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from submission import archive
-from submission.check_table import check_table
 from submission.formats import FORMATS
-from submission.package import output_csv
+from submission.packing.rows import output_csv
 from submission.validate import validate
-from system.budget import QUANTITIES, Budget
 from system.editions import EDITIONS, SCENES
 from system.errors import ConfigError
 from tests.submission.conftest import FOLDER, LABEL, META, OUTPUT, Members, faults_of
@@ -182,7 +180,7 @@ def test_faults_of_the_layout(
 
 def test_reports_and_folders_are_let_through(package: Members, tmp_path: Path, eval_root: Path) -> None:
     path = tmp_path / "x.zip"
-    archive.write_zip(path, {**package, "task1/Muller_TU_task1.technical_report.pdf": b"%PDF"})
+    archive.write_zip(path, {**package, "task1/Muller_TU_task1.technical_report.pdf": b"%PDF-1.7"})
     with zipfile.ZipFile(path, "a") as zipped:
         zipped.mkdir("task1")
     assert validate(path, "2022", eval_root) == []
@@ -221,14 +219,4 @@ def test_the_official_list_is_checked_in_seconds(package: Members, tmp_path: Pat
     start = time.process_time()  # of this process alone: other work on the machine does not count
     assert validate(path, "2022") == []
     assert time.process_time() - start < 5
-    names = dict.fromkeys(name for (name,) in keys)
-    found = check_table("x", drop_line(60_000)(full[OUTPUT]), FORMATS["2022"], SCENES, names, None)
-    assert [fault.message for fault in found] == ["1 of the evaluation list are missing: 59998.wav"]
     assert "118,600" in faults_of(package, path, None)[0].message
-
-
-@pytest.mark.parametrize("key", list(FORMATS))
-def test_every_limit_of_an_edition_is_in_its_meta_file(key: str) -> None:
-    limits = EDITIONS[key].limits
-    quantities = Budget.parse(limits).limits() if limits else QUANTITIES
-    assert {QUANTITIES[name][0] for name in quantities} <= set(FORMATS[key].complexity.values())

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from submission.fault import Fault
-from submission.formats import PackageFormat
+from submission.checks.fault import Fault
+from submission.schema import PackageFormat
 
 SUM_TOLERANCE = 1e-4  # files may round: ten columns of five decimals are off by 5e-5 at most
 LISTED = 20  # missing names told one by one
@@ -56,7 +56,7 @@ def _split(
     try:
         header = next(reader, [])
         if tuple(header) != tuple(columns):
-            faults.append(Fault(file, 1, _explain_header(header, columns)))
+            faults.append(Fault(file, 1, _explain_header(header, columns, delimiter)))
             return
         for row in reader:
             if len(row) == width:
@@ -68,7 +68,7 @@ def _split(
         faults.append(Fault(file, reader.line_num, f"cannot be read as a table: {error}"))
 
 
-def _explain_header(header: Sequence[str], columns: Sequence[str]) -> str:
+def _explain_header(header: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
     missing = [name for name in columns if name not in header]
     strange = [ascii(name)[1:-1][:40] for name in header if name not in columns]
     if len(header) == 1:
@@ -78,7 +78,8 @@ def _explain_header(header: Sequence[str], columns: Sequence[str]) -> str:
     if len(set(header)) != len(header):
         parts.append("a column occurs twice")
     reason = "; ".join(parts) or f"found the order {', '.join(header)}"
-    return f"expected the columns {', '.join(columns)}, separated by tabs: {reason}"
+    separated = "tabs" if delimiter == "\t" else repr(delimiter)
+    return f"expected the columns {', '.join(columns)}, separated by {separated}: {reason}"
 
 
 def _check_names(
@@ -102,7 +103,7 @@ def _check_names(
         elif expected is not None and name not in expected:
             faults.append(Fault(file, line, f"{name!a} is not in the evaluation list"))
         elif fits is not None and not fits(name):
-            faults.append(Fault(file, line, f"expected a file name such as 0.wav, found {name!a}"))
+            faults.append(Fault(file, line, f"expected a file name of an evaluation list, found {name!a}"))
     if expected is not None:
         missing = [name for name in expected if (name,) not in seen]
         if missing:

@@ -10,15 +10,17 @@ from typing import Any
 
 import yaml
 
-from submission.fault import Fault
-from submission.formats import DRAFT_MARK, Each, Kind, Leaf, Many, PackageFormat, Schema
-from submission.people import PLACEHOLDER
+from submission.checks.fault import Fault
+from submission.packing.people import PLACEHOLDER
+from submission.schema import DRAFT_MARK, Each, Kind, Leaf, Many, PackageFormat, Schema, empty, value_at
 from system.budget import QUANTITIES, Budget
 from system.editions import Edition
 from system.errors import BudgetError
 
 MAX_BYTES = 1 << 18  # a real one has about 10 kB
 MAX_DEPTH = 20  # levels of nesting; a format has eight at most
+RESULTS = "results.development_dataset"
+ROUNDING = 0.11  # percent points: class accuracies may be told with one decimal
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -34,6 +36,7 @@ FITS = {
     Kind.COUNT: lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
     Kind.AMOUNT: lambda value: _number(value) and value >= 0,
     Kind.PERCENT: lambda value: _number(value) and 0 <= value <= 100,
+    Kind.SHARE: lambda value: _number(value) and 0 <= value <= 1,
 }
 
 
@@ -50,6 +53,7 @@ class _Checker:
     file: str
     lines: Mapping[str, int]
     names: Mapping[str, Sequence[str]]
+    draft: bool
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, path: str, message: str) -> None:
@@ -59,7 +63,7 @@ class _Checker:
         self.faults.append(Fault(self.file, self.lines.get(at, 1), f"{path}: {message}"))
 
     def check(self, schema: Schema, value: Any, path: str) -> None:
-        if value is None and getattr(schema, "null", False):
+        if empty(value) and (getattr(schema, "null", False) or (self.draft and isinstance(schema, Leaf))):
             return
         if isinstance(schema, Leaf):
             if not FITS[schema.kind](value):
@@ -146,8 +150,11 @@ def check_meta(
     devices: Sequence[str],
     draft: bool,
 ) -> list[Fault]:
-    """Faults of a meta.yaml: keys and types, label, authors, limits. A `draft` may keep its placeholders."""
-    checker = _Checker(file, document.lines, {"classes": classes, "devices": devices})
+    """Faults of a meta.yaml: keys and types, label, authors, limits, numbers that contradict each other.
+
+    A `draft` may keep its placeholders and leave values empty.
+    """
+    checker = _Checker(file, document.lines, {"classes": classes, "devices": devices}, draft)
     checker.check(layout.meta, document.value, "")
     submission = _mapping(document.value.get("submission"))
     if submission.get("label") != label:
@@ -164,6 +171,10 @@ def check_meta(
     if not draft and str(submission.get("name", "")).startswith(DRAFT_MARK):
         checker.fault("submission.name", f"begins with {DRAFT_MARK}: a draft is not to be handed in")
     _check_limits(checker, document.value, layout, edition)
+    _check_nonzero(checker, document.value, layout)
+    blocks = [f"{RESULTS}.{split}" for split in edition.splits] or [RESULTS]
+    for block in blocks:
+        _check_means(checker, _mapping(value_at(document.value, block)), block)
     return checker.faults
 
 
@@ -177,14 +188,59 @@ def _check_limits(checker: _Checker, meta: Mapping[str, Any], layout: PackageFor
     except BudgetError as error:
         checker.fault("task.budget", str(error))
         return
-    told = _mapping(_mapping(meta.get("system")).get("complexity"))
     for quantity, limit in budget.limits().items():
         source, unit = QUANTITIES[quantity]
-        for key in (key for key, name in layout.complexity.items() if name == source):
-            value: Any = told.get(key)
-            if FITS[Kind.COUNT](value) and value > limit:
-                message = f"{value:,} {unit} of {limit:,} allowed ({value - limit:,} too many)"
-                checker.fault(f"system.complexity.{key}", message)
+        if quantity == "bytes" and not edition.limits_count_zeros:
+            source = "bytes_nonzero"
+        for path, measure in layout.measured.items():
+            value: Any = value_at(meta, path)
+            if measure.source == source and FITS[Kind.AMOUNT](value) and (told := value * measure.unit) > limit:
+                checker.fault(path, f"{told:,} {unit} of {limit:,} allowed ({told - limit:,} too many)")
+
+
+def _check_nonzero(checker: _Checker, meta: Mapping[str, Any], layout: PackageFormat) -> None:
+    told = {measure.source: (path, value_at(meta, path)) for path, measure in layout.measured.items()}
+    path, nonzero = told.get("params_nonzero", ("", None))
+    _, every = told.get("params", ("", None))
+    if FITS[Kind.COUNT](nonzero) and FITS[Kind.COUNT](every) and nonzero > every:
+        checker.fault(path, f"expected at most the {every:,} parameters in all, found {nonzero:,}")
+
+
+def _check_means(checker: _Checker, results: Mapping[str, Any], path: str) -> None:
+    """The overall accuracy is the mean of the class accuracies; the overall loss lies between those of the classes."""
+    rows = [_mapping(row) for row in _mapping(results.get("class_wise")).values()]
+    overall = _mapping(results.get("overall"))
+    accuracies, losses = ([row.get(key) for row in rows] for key in ("accuracy", "logloss"))
+    told = overall.get("accuracy")
+    if rows and all(map(FITS[Kind.PERCENT], (told, *accuracies))):
+        mean = sum(accuracies) / len(rows)  # type: ignore[arg-type]
+        if abs(told - mean) > ROUNDING:  # type: ignore[operator]
+            checker.fault(
+                f"{path}.overall.accuracy", f"expected the mean of the class accuracies, {mean:.2f}, found {told}"
+            )
+    told = overall.get("logloss")
+    if rows and all(map(FITS[Kind.AMOUNT], (told, *losses))):
+        low, high = min(losses), max(losses)  # type: ignore[type-var]
+        if not low - 0.01 <= told <= high + 0.01:  # type: ignore[operator]
+            checker.fault(
+                f"{path}.overall.logloss",
+                f"expected a loss between those of the classes, {low} to {high}, found {told}",
+            )
+
+
+def check_measured(file: str, document: Document, expected: Mapping[str, Any]) -> list[Fault]:
+    """Faults where a number of meta.yaml is not the measured one. `expected`: dotted path -> value.
+
+    Whole numbers must be equal; others may be rounded to two decimals.
+    """
+    faults = []
+    for path, value in expected.items():
+        told = value_at(document.value, path)
+        same = told == value if isinstance(value, int) else _number(told) and abs(told - value) <= 0.0051
+        if not same:
+            line = document.lines.get(path, 1)
+            faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {_short(told)}"))
+    return faults
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from submission.formats import LABEL_PART, PackageFormat
+from submission.schema import LABEL_PART, PackageFormat
 from system.config import Spec, load_yaml, parse
 from system.errors import ConfigError
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Amount = Annotated[float, Field(ge=0)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 
@@ -35,7 +36,25 @@ class Author(Spec):
 class ExternalDataset(Spec):
     name: Text
     url: Text
-    total_audio_length: Annotated[float, Field(ge=0)]  # minutes
+    total_audio_length: Amount  # minutes
+
+
+class Energy(Spec):
+    """kWh, as DCASE 2023 asks for."""
+
+    training: Amount | None = None
+    inference: Amount | None = None
+    baseline_inference: Amount | None = None
+
+
+class Embedded(Spec):
+    """What BioDCASE-Tiny measures on its board: milliseconds and bytes."""
+
+    time_ms_setup: Amount | None = None
+    time_ms_preprocessing: Amount | None = None
+    time_ms_model: Amount | None = None
+    time_ms_total: Amount | None = None
+    ram_usage_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class People(Spec):
@@ -46,6 +65,9 @@ class People(Spec):
     abbreviation: Annotated[str, StringConstraints(min_length=1, max_length=10)] = "TinyScene"
     source_code: str | None = None
     external_datasets: tuple[ExternalDataset, ...] | None = None
+    energy_consumption: Energy = Energy()
+    coding_agents_ai_used: bool | None = None
+    embedded: Embedded = Embedded()
 
     def corresponding(self) -> Author:
         return next(author for author in self.authors if author.corresponding)
@@ -69,11 +91,13 @@ PLACEHOLDER = People(
 """Stands in for the people of a draft; the validator refuses it in a package to be handed in."""
 
 
-def load_people(path: Path) -> People:
-    """Read a --people file. Raises ConfigError naming all its faults together."""
-    raw = load_yaml(path)
-    faults = []
-    people = None
+def load_people(path: Path) -> tuple[People, list[str]]:
+    """Read a --people file: its content, or the placeholder, and all its faults."""
+    people, faults = PLACEHOLDER, []
+    try:
+        raw = load_yaml(path)
+    except ConfigError as error:
+        return people, [str(error)]
     try:
         people = parse(People, raw, str(path))
     except ConfigError as error:
@@ -82,26 +106,19 @@ def load_people(path: Path) -> People:
     if isinstance(authors, list) and authors:
         count = sum(isinstance(author, dict) and author.get("corresponding") is True for author in authors)
         if count != 1:
-            faults.append(f"authors: exactly one must have corresponding: true, found {count}")
-    if faults or people is None:
-        raise ConfigError("; ".join(faults))
-    return people
+            faults.append(f"{path}: authors: exactly one must have corresponding: true, found {count}")
+    return (PLACEHOLDER if faults else people), faults
 
 
-def make_label(layout: PackageFormat, people: People, given: str | None) -> str:
-    """The submission label: the given one, or Lastname_Institute_task_1 of the corresponding author.
-
-    Raises ConfigError for one that does not fit the pattern.
-    """
+def make_label(layout: PackageFormat, people: People, index: int) -> str:
+    """The label of the corresponding author's system number `index`."""
     author = people.corresponding()
-    label = given or f"{_plain(author.lastname)}_{_plain(author.affiliation.abbreviation)}_{layout.task}_1"
-    if not re.fullmatch(layout.label_pattern, label):
-        hint = "" if given else "; give one with --label"
-        raise ConfigError(
-            f"label {label!r}: expected Lastname_Institute_{layout.task}_N, N from 1 to {layout.max_index}, with "
-            f"letters, digits and hyphens only, such as {layout.label_example}{hint}"
-        )
-    return label
+    return layout.label.format(
+        lastname=_plain(author.lastname),
+        institute=_plain(author.affiliation.abbreviation),
+        task=layout.task,
+        index=index,
+    )
 
 
 def _plain(text: str) -> str:

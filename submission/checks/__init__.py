@@ -1,0 +1,1 @@
+"""What is wrong with a package: one module per kind of file."""

@@ -1,0 +1,187 @@
+"""Is the packaged code what its edition asks for? Read, never run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from submission.archive import Members
+from submission.checks.fault import Fault
+from submission.checks.meta import read_meta
+from submission.schema import PackageFormat, team_of
+from system.budget import Budget
+from system.editions import Edition
+
+MAX_BYTES = 1 << 20  # of a Python, JSON or YAML file
+COSTS = {"MACs": ("macs", "MACs"), "Params": ("bytes", "bytes")}  # key of complexity.json -> limit, unit
+
+
+def check_code(
+    label: str, members: Members, layout: PackageFormat, rules: Edition, classes: Sequence[str]
+) -> list[Fault]:
+    """Faults of a system's further files: missing ones, functions, costs per device, accuracy, list of classes."""
+
+    def place(text: str) -> str:
+        return text.format(label=label, team=team_of(label))
+
+    faults = [Fault(place(name), None, "is missing") for name in layout.needed if place(name) not in members]
+    for pattern in layout.single:
+        wanted = pattern.format(label=re.escape(label), team=re.escape(team_of(label)))
+        found = [name for name in members if re.fullmatch(wanted, name)]
+        if len(found) != 1:
+            faults.append(Fault(label, None, f"expected exactly one file {place(pattern)}, found {len(found)}"))
+    for name in (name for name in layout.functions if place(name) in members):
+        faults += _check_functions(place(name), members, layout.functions[name])
+    if layout.device_costs and place(layout.device_costs) in members:
+        faults += _check_costs(place(layout.device_costs), members, rules, label)
+    if layout.accuracy and place(layout.accuracy) in members:
+        faults += _check_accuracy(place(layout.accuracy), members)
+    if layout.class_numbers and place(layout.class_numbers) in members:
+        faults += _check_class_numbers(place(layout.class_numbers), members, classes)
+    return faults
+
+
+def _text(name: str, members: Members, faults: list[Fault]) -> str | None:
+    content = members.read(name)
+    if content is None:
+        return None
+    if len(content) > MAX_BYTES:
+        faults.append(Fault(name, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}"))
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        faults.append(Fault(name, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}"))
+        return None
+
+
+def _check_functions(name: str, members: Members, wanted: Sequence[str]) -> list[Fault]:
+    faults: list[Fault] = []
+    text = _text(name, members, faults)
+    if text is None:
+        return faults
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return [*faults, Fault(name, getattr(error, "lineno", None), f"is not valid Python: {error}")]
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    imported = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
+                for alias in node.names}  # fmt: skip
+    missing = [function for function in wanted if function not in defined | imported]
+    return [*faults, *(Fault(name, None, f"does not define the function {function}") for function in missing)]
+
+
+def _json(name: str, members: Members, faults: list[Fault]) -> Any:
+    text = _text(name, members, faults)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        faults.append(Fault(name, getattr(error, "lineno", None), f"is not valid JSON: {error}"))
+        return None
+    if not isinstance(value, dict):
+        faults.append(Fault(name, 1, f"expected a JSON object, found {type(value).__name__}"))
+        return None
+    return value
+
+
+def _line(name: str, members: Members, text: str) -> int:
+    """The first line that holds `text`."""
+    content = (members.read(name) or b"").decode("utf-8", "replace").splitlines()
+    return next((number for number, line in enumerate(content, 1) if text in line), 1)
+
+
+def _check_costs(name: str, members: Members, rules: Edition, label: str) -> list[Fault]:
+    """MACs and bytes of each device's model, their largest, and the bytes of the checkpoints they are told of."""
+    faults: list[Fault] = []
+    told = _json(name, members, faults)
+    if told is None:
+        return faults
+    per_device = told.get("per_device")
+    if not isinstance(per_device, dict):
+        return [*faults, Fault(name, 1, f"per_device: expected a mapping of {', '.join(rules.complexity_devices)}")]
+    limits = Budget.parse(rules.limits).limits() if rules.limits else {}
+    for device in rules.complexity_devices:
+        if device not in per_device:
+            faults.append(Fault(name, 1, f"per_device: device {device} is missing"))
+    for device, costs in per_device.items():
+        line = _line(name, members, json.dumps(device))
+        if device not in rules.complexity_devices:
+            faults.append(
+                Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}")
+            )
+        for key, (quantity, unit) in COSTS.items():
+            value = costs.get(key) if isinstance(costs, dict) else None
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                why = "; packed parameters are not counted by the official checker" if value == 0 else ""
+                faults.append(
+                    Fault(
+                        name, line, f"per_device.{device}.{key}: expected a whole number above 0, found {value!a}{why}"
+                    )
+                )
+            elif value > limits.get(quantity, value):
+                over = f"{value:,} {unit} of {limits[quantity]:,} allowed ({value - limits[quantity]:,} too many)"
+                faults.append(Fault(name, line, f"per_device.{device}.{key}: {over}"))
+        if isinstance(costs, dict):
+            faults += _check_checkpoint(label, device, members, costs.get("Params"), Fault(name, line, ""))
+    for key in COSTS:
+        values = [
+            costs[key] for costs in per_device.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)
+        ]
+        if values and told.get(f"max_{key}") != max(values):
+            line = _line(name, members, f"max_{key}")
+            faults.append(
+                Fault(name, line, f"max_{key}: expected the largest of the devices, {max(values):,}, found "
+                                  f"{told.get(f'max_{key}')!a}")
+            )  # fmt: skip
+    return faults
+
+
+def _check_checkpoint(label: str, device: str, members: Members, told: Any, at: Fault) -> list[Fault]:
+    """The bytes told of a device must be those of the network in its safetensors file, where the package has one."""
+    folder = f"{team_of(label)}/ckpts/{label}"
+    name = next((name for name in (f"{folder}.{device}.safetensors", f"{folder}.safetensors") if name in members), None)
+    content = members.read(name) if name else None
+    if name is None or content is None:
+        return []
+    try:
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        stored = sum(
+            end - start
+            for tensor, entry in header.items()
+            if tensor != "__metadata__" and not tensor.startswith("features.")
+            for start, end in [entry["data_offsets"]]
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return [Fault(name, None, f"is not a safetensors file: {type(error).__name__}")]
+    if stored != told:
+        return [
+            Fault(at.file, at.line, f"per_device.{device}.Params: expected the {stored:,} of {name}, found {told!a}")
+        ]
+    return []
+
+
+def _check_accuracy(name: str, members: Members) -> list[Fault]:
+    faults: list[Fault] = []
+    told = _json(name, members, faults)
+    if told is not None:
+        value = told.get("Test Accuracy")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
+            faults.append(Fault(name, 1, f"Test Accuracy: expected a number from 0 to 100, found {value!a}"))
+    return faults
+
+
+def _check_class_numbers(name: str, members: Members, classes: Sequence[str]) -> list[Fault]:
+    """`label_dict`: each class and its position."""
+    content = members.read(name)
+    if content is None:
+        return []
+    document, faults = read_meta(name, content)
+    if document is not None and document.value.get("label_dict") != {label: i for i, label in enumerate(classes)}:
+        faults.append(Fault(name, 1, f"label_dict: expected {', '.join(classes)}, numbered from 0"))
+    return faults

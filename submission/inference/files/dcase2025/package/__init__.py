@@ -1,0 +1,1 @@
+"""Inference package for DCASE 2025 Task 1: one module per submitted system."""

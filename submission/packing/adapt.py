@@ -1,0 +1,161 @@
+"""A run as an edition sees it: its costs per recording, its classes by the edition's names, its segments joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from submission.run_parts import COMPLEXITY_KEYS, RunParts, budget_of
+from system.config import load_yaml
+from system.editions import Edition
+from system.errors import ConfigError, RunError
+from system.evaluation import Predictions, floored, probabilities_of, score
+from system.registry import unknown
+from system.runs import first_run
+
+UNKNOWN = "(none)"  # in a label map: the classes of the edition that the run does not know
+
+
+def inferences_per_recording(edition: Edition, run: RunParts) -> int:
+    """How often the model runs for one recording of the edition: recordings are cut as in system/data/audio.py."""
+    seconds = edition.segment_seconds or run.spec.data.segment_seconds
+    return max(1, math.floor(seconds / run.spec.data.segment_seconds + 0.5))
+
+
+def counted(edition: Edition, run: RunParts) -> RunParts:
+    """The run with its costs as the edition counts them: MACs are those of one recording."""
+    times = inferences_per_recording(edition, run)
+    costs = dict(run.complexity)
+    costs |= {key: costs[key] * times for key in COMPLEXITY_KEYS if key.startswith("macs")}
+    costs["inferences"] = times
+    # A parameter that is zero has one byte at least; those of the biases have more.
+    costs["bytes_nonzero"] = costs["total_bytes"] - (costs["params"] - costs["params_nonzero"])
+    return replace(run, complexity=costs)
+
+
+def limited_costs(edition: Edition, costs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the edition's limits are held against: `costs` of `counted`."""
+    return costs if edition.limits_count_zeros else {**costs, "total_bytes": costs["bytes_nonzero"]}
+
+
+def check_fits(edition: Edition, run: RunParts) -> None:
+    """Raise BudgetError with the excess of each quantity, RunError for a longer segment or more training data than the
+    edition gives.
+    """
+    if run.spec.data.refit and not edition.may_refit:
+        raise RunError(
+            f"{run.folder} was trained on the whole development set, which edition {edition.key} forbids: its test "
+            f"part is for testing alone; pack {first_run(run.folder, run.spec)}"
+        )
+    seconds = run.spec.data.segment_seconds
+    if edition.segment_seconds is not None and seconds > edition.segment_seconds:
+        raise RunError(
+            f"{run.folder} classifies segments of {seconds:g} s, edition {edition.key} gives recordings of "
+            f"{edition.segment_seconds:g} s: train with --set data.segment_seconds={edition.segment_seconds:g}"
+        )
+    budget = budget_of(edition, run)
+    if budget is not None:
+        budget.check(limited_costs(edition, run.complexity), f"the INT8 model of {run.folder}")
+
+
+def class_map(run_classes: Sequence[str], edition: Edition, path: Path | None) -> dict[str, str]:
+    """Run class -> edition class: the same names, or those of a --label-map file.
+
+    The file may name classes that the run does not know, as the value or list of values of `(none)`.
+    Raises ConfigError unless every class of the run is mapped and every other class of the edition reached.
+    """
+    if edition.classes is None:
+        if path is not None:
+            raise ConfigError(f"edition {edition.key} keeps the run's own classes; leave --label-map out")
+        return {name: name for name in run_classes}
+    if path is None:
+        if set(run_classes) != set(edition.classes):
+            raise ConfigError(
+                f"the run's classes ({', '.join(run_classes)}) are not the {len(edition.classes)} of edition "
+                f"{edition.key} ({', '.join(edition.classes)}); give --label-map FILE, with run class: edition class"
+            )
+        return {name: name for name in run_classes}
+    mapping = {str(key): value for key, value in load_yaml(path).items()}
+    told = mapping.pop(UNKNOWN, [])
+    unknown_to_run = told if isinstance(told, list) else [told]
+    faults = [f"{name}: is not mapped" for name in run_classes if name not in mapping]
+    faults += [unknown("class of the run", name, run_classes) for name in mapping if name not in run_classes]
+    faults += [
+        f"{name}: " + unknown("class of the edition", target, edition.classes)
+        for name, target in (*mapping.items(), *((UNKNOWN, target) for target in unknown_to_run))
+        if target not in edition.classes
+    ]
+    reached = [*mapping.values(), *unknown_to_run]
+    faults += [f"no class is mapped to {name} ({UNKNOWN}: [{name}] if so meant)" for name in edition.classes
+               if name not in reached]  # fmt: skip
+    if faults:
+        raise ConfigError(f"{path}: " + "; ".join(faults))
+    return mapping
+
+
+def converted(
+    probabilities: np.ndarray, run_classes: Sequence[str], mapping: Mapping[str, str], classes: Sequence[str]
+) -> np.ndarray:
+    """(n, run classes) -> (n, edition classes): the probabilities of classes mapped to one are added."""
+    matrix = np.zeros((len(run_classes), len(classes)))
+    for row, name in enumerate(run_classes):
+        matrix[row, list(classes).index(mapping[name])] = 1.0
+    return np.asarray(probabilities, dtype=np.float64) @ matrix
+
+
+def as_recordings(predictions: Predictions) -> Predictions:
+    """Segments of one recording on one device joined, by the mean of their log probabilities."""
+    keys = list(zip(predictions.filename, predictions.device, strict=True))
+    names = list(dict.fromkeys(keys))
+    position = {key: index for index, key in enumerate(names)}
+    rows = np.array([position[key] for key in keys])
+    _, first = np.unique(rows, return_index=True)
+    return replace(
+        predictions,
+        filename=tuple(name for name, _ in names),
+        device=tuple(device for _, device in names),
+        segment=np.zeros(len(names), dtype=np.int64),
+        label=tuple(predictions.label[i] for i in first),
+        source=tuple(predictions.source[i] for i in first),
+        probabilities=joined(rows, np.log(floored(predictions.probabilities)), len(names)),
+    )
+
+
+def joined(rows: np.ndarray, logs: np.ndarray, recordings: int) -> np.ndarray:
+    """(segments, classes) log probabilities -> (recordings, classes) probabilities, by the mean over a recording.
+
+    `rows` (segments,) is each segment's recording. Raises RunError if a recording has no segment.
+    """
+    total = np.zeros((recordings, logs.shape[1]))
+    np.add.at(total, rows, logs)
+    count = np.bincount(rows, minlength=recordings)
+    if not count.all():
+        raise RunError(f"{int((count == 0).sum())} of {recordings} recordings gave no segment to classify")
+    return probabilities_of(total / count[:, None])
+
+
+def with_classes(run: RunParts, mapping: Mapping[str, str], classes: Sequence[str]) -> RunParts:
+    """The run as if it had been trained on the edition's classes and tested on whole recordings.
+
+    Scores are computed anew where this changes the predictions.
+    """
+    old = run.predictions
+    changed = any(name != target for name, target in mapping.items()) or tuple(classes) != old.classes
+    if changed:
+        old = replace(
+            old,
+            classes=tuple(classes),
+            label=tuple(mapping[label] if label else "" for label in old.label),
+            probabilities=converted(old.probabilities, old.classes, mapping, classes),
+        )
+    if run.complexity["inferences"] > 1:
+        old, changed = as_recordings(old), True
+    if changed:
+        scores = score(old, str(run.scores.get("split", "test")), {}, run.spec.seed)
+        run = replace(run, predictions=old, scores=scores)
+    return run

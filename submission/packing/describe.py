@@ -1,0 +1,87 @@
+"""`system.description` of meta.yaml, in the words of every edition: told by the run's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from submission.packing.people import People
+from submission.packing.systems import Part, System
+from submission.run_parts import RunParts
+from system.augment.table import names_of
+from system.evaluation import PROBABILITY_FLOOR
+from system.runs import differences
+
+EVERYTHING = " on the whole development set (results are those of the same training without the test part)"
+
+
+def describe(system: System, people: People) -> dict[str, Any]:
+    """Every key that some edition asks for. Where runs differ, the first speaks and the others are told apart."""
+    run = system.first.run
+    spec = run.spec
+    features, model = spec.features, spec.model
+    external = people.external_datasets
+    method = f"CNN: {model.block} blocks, {model.activation} activations, {model.norm} norm, {model.pooling} pooling"
+    compression = "re-parameterization, BatchNorm folding, INT8 " + (
+        "quantization-aware training" if run.tuned else "post-training quantization"
+    )
+    softmax = _softmax(system.parts)
+    return {
+        "input_sampling_rate": f"{features.sample_rate / 1000:g}kHz",
+        "acoustic_features": f"log-mel energies, {features.n_mels} bands, "
+        f"{1000 * features.win_length / features.sample_rate:.4g} ms windows, "
+        f"{1000 * features.hop_length / features.sample_rate:.4g} ms hop",
+        "embeddings": None,
+        "data_augmentation": _augmentations(run),
+        "machine_learning_method": method,
+        "model_architecture": method,
+        "machine_learning_framework": "pytorch",
+        "training_objective": "cross entropy",
+        "ensemble_method_subsystem_count": None,
+        "decision_making": softmax
+        + ("; mean of the log probabilities of a recording's segments" if run.complexity["inferences"] > 1 else ""),
+        "external_data_usage": ", ".join(row.name for row in external) if external else None,
+        "complexity_management": compression,
+        "model_compression": compression,
+        "pipeline": f"log-mel, training{EVERYTHING if run.spec.data.refit else ''}, re-parameterization, "
+        + ("calibration, quantization-aware training, " if run.tuned else "calibration, ")
+        + f"integer inference, {softmax}",
+        "framework": ", ".join(_frameworks(run)),
+        "split_adaptations": _adaptations(system.parts, ("train", "augment", "quant", "seed")),
+        "system_adaptations": _adaptations(system.parts, ("features", "model")),
+    }
+
+
+def _augmentations(run: RunParts) -> str | None:
+    used = names_of(run.spec.augment)
+    if run.spec.data.device_irs:
+        used.append("simulated devices")
+    return ", ".join(used) or None
+
+
+def _softmax(parts: Mapping[str, Part]) -> str:
+    """How logits become probabilities; the temperature of each part where they differ."""
+    values = {name: f"{part.run.temperature:g}" for name, part in parts.items()}
+    if len(set(values.values())) > 1:
+        values = {name: f"{value} ({name or 'all others'})" for name, value in values.items()}
+    used = [part.run for part in parts.values() if part.run.temperature != 1]
+    fitted = any(run.temperature == run.scores["temperature"]["fitted"] for run in used)
+    told = ", ".join(dict.fromkeys(values.values()))
+    return (
+        f"softmax at temperature {told}{' (fitted on validation data)' if fitted else ''}, "
+        f"probabilities of at least {PROBABILITY_FLOOR:g}"
+    )
+
+
+def _frameworks(run: RunParts) -> Iterable[str]:
+    versions = (run.spec.provenance or {}).get("packages")
+    known = versions if isinstance(versions, dict) else {}
+    names = dict.fromkeys(("torch", run.backend, "onnxruntime"))
+    return (f"{name} {known[name]}" if known.get(name) else name for name in names)
+
+
+def _adaptations(parts: Mapping[str, Part], sections: Iterable[str]) -> str | None:
+    """In which settings the runs of a system differ from the first; None where they do not."""
+    first, *others = ({key: part.run.spec.plain()[key] for key in sections} for part in parts.values())
+    changed = dict.fromkeys(line.split(":")[0] for other in others for line in differences(first, other))
+    return "other values of " + ", ".join(changed) if changed else None

@@ -1,0 +1,114 @@
+"""Evaluation recordings -> class probabilities, by the INT8 graph that is handed in.
+
+Streamed, so that a list may have any length; what is finished lies in the cache folder, so that an interrupted
+prediction goes on where it was, and the same model never hears the same list twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from filelock import FileLock
+
+from submission.packing.adapt import joined
+from submission.run_parts import RunParts
+from system.data.cache import cache_folder, digest
+from system.errors import DataError, RunError
+from system.evaluation import probabilities_of
+from system.progress import progress
+
+BATCH = 64  # segments; small enough that feature maps stay in a processor's cache
+KEPT = 512  # recordings after which a prediction is kept
+
+
+class Predict(Protocol):
+    """Recordings -> (recordings, classes) probabilities in the order of the run's classes."""
+
+    def __call__(self, paths: Sequence[Path], run: RunParts) -> np.ndarray: ...
+
+
+class Session(Protocol):
+    """The part of onnxruntime.InferenceSession that is used."""
+
+    def run(self, output_names: Sequence[str], input_feed: dict[str, np.ndarray]) -> list[np.ndarray]: ...
+
+
+def predict_recordings(paths: Sequence[Path], run: RunParts) -> np.ndarray:
+    """Probabilities of each recording by `quant/BACKEND/int8.onnx`, with the front end the run was trained with.
+
+    Raises DataError for a recording that cannot be read, RunError for a model that does not fit the run.
+    """
+    from onnxruntime import InferenceSession
+
+    from system.checkpoint import load_checkpoint
+    from system.dataset import stream_features
+
+    checkpoint = load_checkpoint(run.checkpoint)
+    if checkpoint.classes != run.predictions.classes:
+        raise RunError(f"{run.checkpoint} and {run.onnx.parent / 'predictions.csv'} have different classes")
+    spec = checkpoint.spec
+    session = InferenceSession(str(run.onnx), providers=["CPUExecutionProvider"])
+
+    def chunk(some: Sequence[Path]) -> np.ndarray:
+        batches = stream_features(some, spec.features, spec.data.segment_seconds, BATCH)
+        inputs = ((rows, checkpoint.standardize(features)) for rows, features in batches)
+        return accumulate(inputs, session, len(some), run.temperature)
+
+    what = [_checksum(run.onnx), _checksum(run.checkpoint), run.temperature, [_identity(path) for path in paths]]
+    file = cache_folder() / "evaluation" / f"{digest(what)}.rows"
+    return resumed(file, paths, len(checkpoint.classes), chunk)
+
+
+def resumed(
+    file: Path, paths: Sequence[Path], classes: int, chunk: Callable[[Sequence[Path]], np.ndarray], kept: int = KEPT
+) -> np.ndarray:
+    """`chunk` over all paths, `kept` at a time: (recordings, classes) float64. `file` holds the rows so far."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    width = classes * np.dtype(np.float64).itemsize
+    with (
+        FileLock(f"{file}.lock"),
+        file.open("a+b") as rows,
+        progress("predicting the evaluation list", len(paths), unit="recordings") as step,
+    ):
+        done = rows.seek(0, 2) // width
+        rows.truncate(done * width)  # the last row may have been cut
+        step(done)
+        for start in range(done, len(paths), kept):
+            some = paths[start : start + kept]
+            rows.write(np.ascontiguousarray(chunk(some), dtype=np.float64).tobytes())
+            rows.flush()
+            step(len(some))
+        rows.seek(0)
+        return np.frombuffer(rows.read(), dtype=np.float64).reshape(-1, classes)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """What tells a recording from a changed one without reading it. Raises DataError if it is missing."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} is listed but cannot be found ({error.strerror})") from None
+    return str(path.absolute()), status.st_size, status.st_mtime_ns
+
+
+def accumulate(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], session: Session, recordings: int, temperature: float = 1.0
+) -> np.ndarray:
+    """(recordings, classes) probabilities; segments of one recording are joined by the mean of their log probabilities.
+
+    Each batch is (row of each segment's recording, (segments, 1, mel bands, frames) network input). `temperature` is
+    of the softmax of each segment.
+    """
+    rows, logs = [], []
+    for some, inputs in batches:
+        rows.append(some)
+        logs.append(np.log(probabilities_of(session.run(["logits"], {"features": inputs})[0], temperature)))
+    return joined(np.concatenate(rows), np.concatenate(logs), recordings)

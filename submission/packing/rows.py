@@ -1,0 +1,124 @@
+"""The rows of a package's tables: which recordings, in which order, with which probabilities."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from submission.packing.adapt import converted
+from submission.packing.predict import Predict
+from submission.packing.systems import Part, System, combined
+from submission.schema import PackageFormat
+from system.data.tau import EvaluationRow, evaluation_list
+from system.editions import Edition
+from system.errors import DataError
+from system.evaluation import Predictions, floored
+
+Keys = list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The recordings of an evaluation set, in the order of its list."""
+
+    names: tuple[str, ...]  # as the package writes them
+    paths: tuple[Path, ...]
+    devices: tuple[str, ...] | None  # where the list tells them
+
+
+def listed(root: Path, rules: Edition, layout: PackageFormat) -> Listed:
+    """Read an evaluation set's list. Raises DataError for one that is not of this edition."""
+    assert rules.evaluation_list is not None
+    rows = evaluation_list(root, rules.evaluation_list)
+    where = root / rules.evaluation_list
+    seen: dict[str, str] = {}
+    for row in rows:
+        name = row.filename.rsplit("/", 1)[-1]
+        if rules.evaluation_pattern and not re.fullmatch(rules.evaluation_pattern, name):
+            example = f"audio/{rules.evaluation_names(1)[0]}"
+            raise DataError(f"{where}: expected names such as {example} (an evaluation set), found {row.filename}")
+        if name in seen:
+            raise DataError(f"{where}: {row.filename} and {seen[name]} would be one row: the package drops folders")
+        seen[name] = row.filename
+    names = tuple(seen.values() if layout.listed_names else seen)
+    return Listed(names, tuple(row.path for row in rows), _devices(rows, rules, where))
+
+
+def _devices(rows: Sequence[EvaluationRow], rules: Edition, where: Path) -> tuple[str, ...] | None:
+    if rules.evaluation_devices is None:
+        return None
+    known = rules.evaluation_devices
+    for row in rows:
+        if row.device not in known:
+            found = f"found {row.device!r} for {row.filename}" if row.device else "found no column device_id"
+            raise DataError(f"{where}: expected a device_id of {', '.join(known)} for each recording, {found}")
+    return tuple(str(row.device) for row in rows)
+
+
+def tables(
+    system: System, rules: Edition, layout: PackageFormat, evaluation: Listed | None, predict: Predict
+) -> dict[str, bytes]:
+    """Part of the edition -> table: of the evaluation list, or else of the run's own test recordings."""
+    if evaluation is None:
+        own = {name: part.scored.predictions for name, part in system.parts.items()}
+        own = own if rules.splits else {"": combined(own)}
+        rows = {name: (_test_keys(layout, rules, table), table.probabilities) for name, table in own.items()}
+    else:
+        keys: Keys = [(name,) for name in evaluation.names]
+        values = _by_split(system, evaluation, predict) if rules.splits else _by_device(system, evaluation, predict)
+        rows = {name: (keys, table) for name, table in values.items()}
+    return {name: output_csv(layout, system.classes, *rows[name]) for name in layout.outputs}
+
+
+def _by_split(system: System, evaluation: Listed, predict: Predict) -> dict[str, np.ndarray]:
+    """Each run hears the whole list."""
+    return {name: _predicted(system, part, evaluation.paths, predict) for name, part in system.parts.items()}
+
+
+def _by_device(system: System, evaluation: Listed, predict: Predict) -> dict[str, np.ndarray]:
+    """The run for a device hears its recordings, the general one all others."""
+    heard = np.array(evaluation.devices or [""] * len(evaluation.paths))
+    others = ~np.isin(heard, [name for name in system.parts if name])
+    values = np.zeros((len(heard), len(system.classes)))
+    for name, part in system.parts.items():
+        rows = np.flatnonzero(heard == name if name else others)
+        if len(rows):
+            values[rows] = _predicted(system, part, [evaluation.paths[row] for row in rows.tolist()], predict)
+    return {"": values}
+
+
+def _predicted(system: System, part: Part, paths: Sequence[Path], predict: Predict) -> np.ndarray:
+    return converted(predict(paths, part.run), part.run.predictions.classes, part.mapping, system.classes)
+
+
+def _test_keys(layout: PackageFormat, rules: Edition, predictions: Predictions) -> Keys:
+    """The key columns of the run's own test predictions; numbered files where the edition numbers its files."""
+    if rules.evaluation_name is not None:
+        return [(name,) for name in rules.evaluation_names(len(predictions))]
+    columns = {
+        "filename": predictions.filename,
+        "segment": [str(number) for number in predictions.segment.tolist()],
+        "device": predictions.device,
+    }
+    return list(zip(*(columns[name] for name in layout.key_columns), strict=True))
+
+
+def output_csv(
+    layout: PackageFormat, classes: Sequence[str], keys: Sequence[tuple[str, ...]], probabilities: np.ndarray
+) -> bytes:
+    """A table of predictions. No probability is below `PROBABILITY_FLOOR`; the label is the most probable class."""
+    values = floored(probabilities)
+    labels = values.argmax(axis=1).tolist()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=layout.delimiter, lineterminator="\n")
+    writer.writerow((*layout.key_columns, layout.label_column, *classes))
+    writer.writerows(
+        (*key, classes[label], *row) for key, label, row in zip(keys, labels, values.tolist(), strict=True)
+    )
+    return buffer.getvalue().encode("utf-8")
