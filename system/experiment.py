@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import numpy as np
 from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData, Segments
-from system.evaluation import Predictions, plot_confusion, probabilities_of, score
+from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
+from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
 from system.files import write_csv, write_json, write_with
 from system.models.network import complexity
+from system.models.receptive_field import receptive_field
 from system.runs import provenance, write_settings
 from system.spec import ExperimentSpec
+from system.temperature import fit_temperature, losses
 from system.training import Epoch, Trained, fit, logits_of
 
 RESUME_FILE = ".training.ckpt"
 
 
-def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> Predictions:
+def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray, temperature: float) -> Predictions:
     """Logits of a part, in its order, as predictions that can be scored and written."""
     return Predictions(
         classes=data.classes,
@@ -29,8 +33,62 @@ def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> Pr
         device=part.device,
         label=tuple(data.classes[index] for index in part.label),
         source=part.source,
-        probabilities=probabilities_of(logits),
+        probabilities=probabilities_of(logits, temperature),
     )
+
+
+def event_predictions_of(
+    data: PreparedData, part: Segments, logits: np.ndarray, thresholds: np.ndarray
+) -> EventPredictions:
+    """Logits of a part, in its order, as predictions of several classes each; `thresholds` (classes,)."""
+    return EventPredictions(
+        classes=data.classes,
+        filename=part.filename,
+        segment=part.segment,
+        device=part.device,
+        label=part.label > 0,
+        source=part.source,
+        probabilities=event_probabilities(logits),
+        thresholds=thresholds,
+        seconds=data.segment_seconds,
+    )
+
+
+def scored_parts(data: PreparedData, part: str) -> tuple[str, ...]:
+    """The parts whose logits it takes to score `part`: temperature and thresholds come from the validation part."""
+    return (part,) if part == "validation" else ("validation", part)
+
+
+def scored(
+    data: PreparedData, part: str, logits: Mapping[str, np.ndarray], spec: ExperimentSpec
+) -> tuple[Predictions | EventPredictions, dict[str, Any]]:
+    """Predictions and scores of a part from the (n, classes) logits of `scored_parts`.
+
+    Of `spec` the temperature and the bootstrap's seed are used.
+    """
+    segments = getattr(data, part)
+    if data.events is None:
+        temperature = calibrated(logits["validation"], data.validation, spec.temperature)
+        predictions = predictions_of(data, segments, logits[part], temperature["value"])
+        temperature["log_loss_at_1"] = float(np.mean(losses(logits[part], segments.label)))
+        return predictions, {**score(predictions, part, data.device_groups, spec.seed), "temperature": temperature}
+    thresholds = choose_thresholds(event_probabilities(logits["validation"]), data.validation.label)
+    several = event_predictions_of(data, segments, logits[part], thresholds)
+    return several, score_events(several, data.events, part, data.device_groups, spec.seed)
+
+
+def calibrated(logits: np.ndarray, part: Segments, given: float | None) -> dict[str, Any]:
+    """The temperature of the softmax: `given`, or fitted on the validation part and used if that helps; in nats."""
+    found = fit_temperature(logits, part.label, np.array(part.source))
+    value = given or (found.value if found.helps else 1.0)
+    return {
+        "value": value,
+        "fitted": found.value,
+        "validation_log_loss": float(np.mean(losses(logits, part.label, value))),
+        "validation_log_loss_at_1": found.log_loss_at_1,
+        "validation_log_loss_crossed": found.log_loss_crossed,
+        "probability_floor": PROBABILITY_FLOOR,
+    }
 
 
 def budget_of(spec: ExperimentSpec) -> Budget | None:
@@ -49,13 +107,15 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     budget = budget_of(spec)
     report["budget"] = budget.summary() if budget else {}
     report["within_budget"] = budget is None or not budget.excess(totals)
+    report["receptive_field"] = receptive_field(spec, classes)
     report["layers"] = cost.rows()
     return report
 
 
 def train_and_report(
-    spec: ExperimentSpec, data: PreparedData, best: Path, device: str = "auto", resume: bool = True
-) -> dict[str, Any]:
+    spec: ExperimentSpec, data: PreparedData, best: Path, device: str = "auto", resume: bool = True,
+    what: str = "training",
+) -> dict[str, Any]:  # fmt: skip
     """Train, then write config.yaml, model.safetensors, history.csv, predictions.csv, scores.json, complexity.json.
 
     The test fold is predicted once, here, when training is over. Returns the scores.
@@ -63,7 +123,7 @@ def train_and_report(
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), f"the model of {best.parent}")
     resume_file = best / RESUME_FILE
-    trained = fit(spec, data, device=device, what="training", resume_file=resume_file if resume else None)
+    trained = fit(spec, data, device=device, what=what, resume_file=resume_file if resume else None)
     scores = report_trained(spec, data, trained, best)
     resume_file.unlink(missing_ok=True)
     return scores
@@ -73,14 +133,20 @@ def report_trained(spec: ExperimentSpec, data: PreparedData, trained: Trained, b
     """Write the `best/` folder of a trained network; returns scores.json of the test fold."""
     best.mkdir(parents=True, exist_ok=True)
     write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
+    logits = {
+        part: logits_of(trained.network, getattr(data, part), trained.mean, trained.std)
+        for part in scored_parts(data, "test")
+    }
+    predictions, scores = scored(data, "test", logits, spec)
+    thresholds = tuple(scores["thresholds"].values()) if "thresholds" in scores else None
+    temperature = scores["temperature"]["value"] if "temperature" in scores else 1.0
+    state = trained.network.state_dict()
     save_checkpoint(
         best / "model.safetensors",
-        Checkpoint(spec, data.classes, trained.mean, trained.std, trained.network.state_dict()),
+        Checkpoint(spec, data.classes, trained.mean, trained.std, state, thresholds, temperature),
     )
     write_csv(best / "history.csv", Epoch._fields, trained.history)
     write_json(best / "complexity.json", complexity_report(spec, len(data.classes)))
-    logits = logits_of(trained.network, data.test, trained.mean, trained.std)
-    scores = write_scores(best, data, logits, spec.seed)
     scores["validation"] = {
         "log_loss": trained.last.log_loss,
         "accuracy": trained.last.accuracy,
@@ -88,18 +154,18 @@ def report_trained(spec: ExperimentSpec, data: PreparedData, trained: Trained, b
         "n": len(data.validation),
     }
     scores["train_seconds"] = sum(row.seconds for row in trained.history)
-    write_json(best / "scores.json", scores)
+    write_scores(best, predictions, scores)
     return scores
 
 
-def write_scores(folder: Path, data: PreparedData, logits: np.ndarray, seed: int) -> dict[str, Any]:
-    """predictions.csv, scores.json and confusion.png of the test fold; returns the scores."""
-    predictions = predictions_of(data, data.test, logits)
+def write_scores(folder: Path, predictions: Predictions | EventPredictions, scores: dict[str, Any]) -> None:
+    """predictions.csv and scores.json, with the picture of a scene's confusions or the list of predicted events."""
     predictions.write_csv(folder / "predictions.csv")
-    scores = score(predictions, "test", data.device_groups, seed)
-    write_with(folder / "confusion.png", lambda path: plot_confusion(scores, path))
+    if isinstance(predictions, EventPredictions):
+        predictions.write_events(folder / "events.csv")
+    else:
+        write_with(folder / "confusion.png", lambda path: plot_confusion(scores, path))
     write_json(folder / "scores.json", scores)
-    return scores
 
 
 def show_scores(scores: dict[str, Any], what: str) -> None:
@@ -109,6 +175,14 @@ def show_scores(scores: dict[str, Any], what: str) -> None:
     if "clip_accuracy" in scores:
         text += f", clip accuracy {scores['clip_accuracy']:.4f}"
     print(text)
+    if "clips" in scores and scores["mAP"] is not None:
+        print(f"  {scores['clips']} clips: mAP {scores['mAP']:.4f}, AUC {scores['AUC']:.4f}, "
+              f"d-prime {scores['d_prime']:.3f}")  # fmt: skip
+    for name in ("segment_based", "event_based"):
+        if name in scores and scores[name]["f1"] is not None:
+            row = scores[name]
+            print(f"  {name.replace('_', ' ')}: F1 {row['f1']:.4f} (macro {row['f1_macro']:.4f}), "
+                  f"error rate {row['error_rate']:.4f}")  # fmt: skip
     for group, values in scores["device_groups"].items():
         numbers = f"accuracy {values['accuracy']:.4f}, log loss {values['log_loss']:.4f}, n {values['n']}"
         print(f"  {group} devices: {numbers}")

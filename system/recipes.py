@@ -66,6 +66,15 @@ RECIPES: dict[str, Recipe] = {
         },
         "model": {"drop_path": 0.4},
     },
+    # The organizers' code of 2022. Its learning rate is constant and the best epoch on a validation part is kept; here
+    # the last epoch is kept, so the rate falls.
+    "dcase2022_baseline": {
+        "train": {
+            "epochs": 200, "batch_size": 64, "optimizer": "adam", "momentum": 0.9, "learning_rate": 1e-3,
+            "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0.0,
+        },
+        "augment": {"time_masks": 0, "time_mask_frames": 0, "frequency_masks": 0, "frequency_mask_bands": 0},
+    },
     # The organizers' code: run_training.py of the baseline of 2024 and 2025. Its warm-up is 2000 steps of 256 clips,
     # 3.66 epochs of the whole training part. It masks with silence, before Freq-MixStyle; here masks come last.
     "dcase2024_baseline": {
@@ -89,6 +98,30 @@ RECIPES: dict[str, Recipe] = {
         "augment": {
             "time_masks": 0, "time_mask_frames": 0, "frequency_masks": 1, "frequency_mask_bands": 48,
             "roll_seconds": 0.125, "mixstyle_p": 0.4, "mixstyle_alpha": 0.3, "impulse_response_p": 0.6,
+        },
+    },
+    # CP-JKU's code of 2022, submission 1 without its distillation: 750 epochs of one second out of ten are 75 here.
+    "cp_resnet": {
+        "train": {
+            "epochs": 75, "batch_size": 64, "optimizer": "adam", "momentum": 0.9, "learning_rate": 1e-3,
+            "weight_decay": 1e-3, "schedule": "plateau", "warmup_epochs": 10.0, "milestones": [250 / 750, 650 / 750],
+            "milestone_factor": 0.005,
+        },
+        "augment": {
+            "time_masks": 0, "time_mask_frames": 0, "frequency_masks": 0, "frequency_mask_bands": 0,
+            "mixup_alpha": 0.3, "random_crop": True,
+        },
+    },
+    # Kim et al., Interspeech 2021, and the authors' code, without its background noise. Frequency masks: 5 bands for
+    # BC-ResNet-3, 3 for 2, 7 for 6 and 8; BC-ResNet-1 has none. Their shift in time leaves silence, this one rolls.
+    "bc_resnet": {
+        "train": {
+            "epochs": 200, "batch_size": 100, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1,
+            "weight_decay": 1e-3, "schedule": "cosine", "warmup_epochs": 5.0,
+        },
+        "augment": {
+            "time_masks": 2, "time_mask_frames": 20, "frequency_masks": 2, "frequency_mask_bands": 5,
+            "roll_seconds": 0.1,
         },
     },
 }  # fmt: skip

@@ -253,7 +253,7 @@ class ExperimentSpec(Spec):
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted
-    temperature: Annotated[float, Field(gt=0)] | None = None  # of the softmax; None: fitted on the validation part
+    temperature: Annotated[float, Field(gt=0)] | None = None  # of the softmax; None: fitted on validation
     seed: Annotated[int, Field(ge=0)] = 0
     provenance: dict[str, Any] | None = None  # written into run folders: versions, commit, data checksum
 

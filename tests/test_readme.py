@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from search.space import SPACE
+from system.models.catalog import CATALOG
+from system.models.report import catalog_report, print_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,3 +36,8 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 def test_ci_runs_exactly_the_test_command() -> None:
     lines = (ROOT / ".ci/run").read_text().splitlines()
     assert lines[-1] == "make test"
+
+
+def test_the_table_of_networks_is_the_one_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    print_markdown(catalog_report(list(CATALOG)))
+    assert capsys.readouterr().out.strip() in README

@@ -13,7 +13,7 @@ from system.complexity import Map
 from system.config import load_yaml, parse
 from system.files import write_yaml
 from system.models.blocks import BLOCKS
-from system.models.catalog import model_spec
+from system.models.catalog import CATALOG, model_spec
 from system.models.heads import HEADS, POOLINGS
 from system.models.layers import ACTIVATIONS, FORMS, NORMS
 from system.models.network import Network, build
@@ -154,4 +154,6 @@ def test_a_configuration_and_the_catalog_mean_the_same_network_by_one_name() -> 
     configs = sorted((Path(__file__).resolve().parents[2] / "system/configs").glob("*.yaml"))
     assert len(configs) >= 3
     for path in configs:
-        assert load_experiment(path).model == model_spec(path.stem), path.name
+        experiment = load_experiment(path)
+        assert experiment.model == model_spec(path.stem), path.name
+        assert experiment.input_shape() == CATALOG[path.stem].shape, path.name

@@ -100,9 +100,9 @@ def test_every_count_is_what_it_was() -> None:
 
 def test_the_cost_takes_well_under_a_millisecond() -> None:
     def seconds() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         complexity(model_spec("kt_final"), (1, 80, 51), 10)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert statistics.median(seconds() for _ in range(50)) < 2e-3  # 0.4 ms on a quiet machine
 

@@ -19,7 +19,7 @@ from system.models.network import complexity
 from system.spec import ModelSpec
 from tests.search.conftest import RandomChoices
 
-SHAPE, CLASSES = (1, 24, 15), 3
+SHAPE, CLASSES = (1, 24, 26), 3  # every design of the space fits it
 LIMITS = {
     "params": st.integers(200, 40_000), "macs": st.integers(20_000, 3_000_000), "bytes": st.integers(400, 60_000),
     "activation_bytes": st.integers(500, 40_000),
@@ -59,9 +59,9 @@ def test_no_limit_is_exceeded_and_one_step_more_would_be(
     assert fitted.spec.width + step > WIDEST or over(fitted.spec.width + step)
 
 
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.spec is not None])
 def test_costs_grow_with_the_width_as_bisection_needs(name: str) -> None:
-    spec, shape = model_spec(name), (1, 64, 65)
+    spec, shape = model_spec(name), CATALOG[name].shape
     totals = [
         complexity(spec.changed(width=spec.width_multiple * n), shape, 10).totals().values() for n in range(1, 25)
     ]
@@ -102,7 +102,7 @@ def test_a_design_that_does_not_fit_the_input_says_why() -> None:
 
 def test_a_candidate_costs_milliseconds() -> None:
     generator, budget, count = random.Random(0), Budget.parse("dcase2022"), 20
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(count):
         fit_width(spec_of(suggest(RandomChoices(generator.choice))), budget, (1, 80, 51), 10)
-    assert count / (time.perf_counter() - started) > 40
+    assert count / (time.process_time() - started) > 40

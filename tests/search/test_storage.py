@@ -194,10 +194,10 @@ def test_a_trial_of_another_run_is_left_running(search: Search) -> None:
 
 
 def test_an_infeasible_candidate_costs_milliseconds(search: Search) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(10):
         trial = search.study.ask()
         for number in range(14):
             trial.suggest_categorical(f"choice{number}", (1, 2, 3))
         search.study.tell(trial, state=TrialState.PRUNED)
-    assert (time.perf_counter() - started) / 10 < 0.25
+    assert (time.process_time() - started) / 10 < 0.25

@@ -50,6 +50,29 @@ def test_rows_hold_their_own_features(root: Path) -> None:
             assert part.source[row] == part.filename[row]
 
 
+def test_for_a_refit_everything_is_trained_on(root: Path) -> None:
+    parts, everything = ready(root), ready(root, refit="all")
+    assert [len(part) for part in (everything.train, everything.validation, everything.test)] == [32, 0, 0]
+    rows = {
+        (name, int(number)): features
+        for part in (parts.train, parts.validation, parts.test)
+        for name, number, features in zip(part.filename, part.segment, part.features, strict=True)
+    }
+    for name, number, features in zip(
+        everything.train.filename, everything.train.segment, everything.train.features, strict=True
+    ):
+        np.testing.assert_array_equal(features, rows.pop((name, int(number))))
+    assert rows == {}
+    assert everything.checksum != parts.checksum
+
+
+def test_for_a_refit_every_segment_is_heard_once_through_any_device(root: Path, tmp_path: Path) -> None:
+    data = ready(root, refit="all", device_irs=str(response_folder(tmp_path / "irs")))
+    assert len(data.train) == len({*zip(data.train.filename, data.train.segment.tolist(), strict=True)}) == 32
+    assert {"s4", "s5", "s6"} & set(data.train.device)
+    assert "a" in data.train.device
+
+
 def test_second_call_computes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ready(root)
 

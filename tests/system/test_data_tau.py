@@ -63,6 +63,15 @@ def test_parts(root: Path) -> None:
     assert parts == {0, 1}  # the seconds that one device recorded
 
 
+def test_rows_in_neither_list_are_read_for_a_refit_alone(root: Path) -> None:
+    assert read(root).rest == ()
+    folds = load(DataSpec(dataset="tau2022", root=str(root), refit="all"), 0)
+    assert {clip.source for clip in folds.rest} == {"lisbon-3000"}
+    every = folds.everything()
+    assert len(every.train) == 120 + 40 + 20
+    assert (every.validation, every.test, every.rest) == ((), (), ())
+
+
 def test_source_is_city_and_location_whatever_the_identifier_says(root: Path) -> None:
     meta = root / "meta.csv"
     meta.write_bytes(meta.read_bytes().replace(b"\tlisbon-1000\t", b"\tlisbon-1000-100000\t"))

@@ -1,0 +1,303 @@
+"""Labels by an ONNX file: recordings, folders of them, or raw samples from standard input.
+
+Of two kinds: a file from the waveform to probabilities, which its metadata describes (quant/run.py export --whole);
+and an integer or float network from features to logits, described by the run whose folder it is in.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from system.checkpoint import Checkpoint, load_checkpoint
+from system.data.audio import cut, read_mono
+from system.data.folds import LABEL_SEPARATOR
+from system.errors import ConfigError, DataError, RunError
+from system.evaluation import probabilities_of
+from system.events import event_probabilities
+from system.features import LogMel
+from system.files import read_json
+from system.onnx_float import INPUT, OUTPUT
+from system.runs import first_run
+
+WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
+SUFFIXES = (".onnx", ".ort")
+RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # looked for in folders
+BATCH = 16
+KEY = "tinyscene.description"
+
+PCM = {  # sample formats of a raw stream, named as ffmpeg does: (NumPy type, value of full scale, of zero)
+    "u8": ("u1", 128, 128),
+    "s16le": ("<i2", 2**15, 0),
+    "s32le": ("<i4", 2**31, 0),
+    "f32le": ("<f4", 1, 0),
+}
+LOUDEST = 16.0  # float samples beyond this many times full scale are not samples
+CONTAINERS = {b"RIFF": "a WAV file", b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3\x03": "an MP3 file"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What one must know to use a file: written into its metadata as JSON."""
+
+    classes: tuple[str, ...]
+    sample_rate: int
+    segment_samples: int
+    thresholds: tuple[float, ...] | None  # of each class, where a segment may have several or none
+    temperature: float  # in the graph already
+    features: dict[str, Any]  # of the front end, in the graph already
+
+    def metadata(self) -> dict[str, str]:
+        return {KEY: json.dumps(self.__dict__)}
+
+    @classmethod
+    def read(cls, text: str, path: Path) -> Description:
+        """Raises RunError for metadata that are damaged or contradict themselves."""
+        try:
+            values = json.loads(text)
+            found = cls(**{**values, "classes": tuple(values["classes"])})
+            sound = min(found.sample_rate, found.segment_samples, len(found.classes)) > 0
+            sound = sound and (found.thresholds is None or len(found.thresholds) == len(found.classes))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path}: its metadata {KEY} cannot be read ({error}); export it anew") from None
+        if not sound:
+            raise RunError(f"{path}: its metadata {KEY} contradicts itself: {text[:200]}")
+        return found
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """(n, samples) -> (n, classes), and what the numbers mean."""
+
+    about: Description
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+    def label(self, p: np.ndarray) -> tuple[str, float]:
+        """The most probable class and its probability; of events, all that are above their thresholds."""
+        names, thresholds = self.about.classes, self.about.thresholds
+        if thresholds is None:
+            return names[int(p.argmax())], float(p.max())
+        active = [name for name, value, least in zip(names, p, thresholds, strict=True) if value >= least]
+        return LABEL_SEPARATOR.join(active) or "-", float(p.max())
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX Runtime session on one thread. Raises RunError for a file that is missing or not a whole model."""
+    import onnxruntime
+
+    if not path.is_file():
+        raise RunError(f"{path} does not exist; python quant/run.py export --run RUN --whole makes it")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no public base
+        raise RunError(f"{path} is not a whole model of ONNX Runtime: {str(error).splitlines()[0]}") from None
+
+
+def open_classifier(path: Path, run: Path | None = None) -> Classifier:
+    """Raises RunError for a file that is damaged, or that neither its metadata nor a run describes."""
+    session = open_session(path)
+    names = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
+    metadata = session.get_modelmeta().custom_metadata_map
+    if names == [INPUT, OUTPUT]:
+        return of_run(path, session, run)
+    if KEY not in metadata:
+        raise RunError(
+            f"{path}: expected a file that python quant/run.py export --whole wrote, or a network from {INPUT} to "
+            f"{OUTPUT} in its run folder; found one of {', '.join(names)}, without the metadata {KEY}"
+        )
+    about = Description.read(metadata[KEY], path)
+    shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
+    expected = [[about.segment_samples], [len(about.classes)]]
+    if names != [WAVEFORM, PROBABILITIES] or shapes != expected:
+        raise RunError(f"{path}: its metadata say {WAVEFORM}, {PROBABILITIES} of {expected}; found {names} of {shapes}")
+    return Classifier(about, lambda samples: session.run([PROBABILITIES], {WAVEFORM: samples})[0])
+
+
+def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
+    """A network from features to logits, with the front end of the run RUN/quant/BACKEND/FILE.onnx is in."""
+    folder = run or Path(*path.resolve().parts[:-3])
+    if not (folder / "best" / "model.safetensors").is_file():
+        raise RunError(
+            f"{path} starts from features: its run folder must say how they are made, and {folder} is none; "
+            f"give --run, or export the whole by python quant/run.py export --run RUN --whole"
+        )
+    checkpoint = load_checkpoint(folder / "best" / "model.safetensors")
+    checkpoint = replace(checkpoint, temperature=recorded_temperature(path.parent, checkpoint))
+    spec = checkpoint.spec
+    shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
+    expected, classes = list(spec.input_shape()), len(checkpoint.classes)
+    if shapes[0] != expected or shapes[1] not in ([classes], [None]):
+        raise RunError(f"{path}: expected the network of {folder}, {expected} to [{classes}], found {shapes}")
+    samples = round(spec.data.segment_seconds * spec.features.sample_rate)
+    about = Description(
+        checkpoint.classes, spec.features.sample_rate, samples, checkpoint.thresholds, checkpoint.temperature,
+        spec.features.plain(),
+    )  # fmt: skip
+    return Classifier(about, lambda batch: path_probabilities(session, checkpoint, batch))
+
+
+def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
+    """That of the quantized network, in `folder`/scores.json; of the float one where none was fitted.
+
+    A refit (system/refit.py) has that of its first training.
+    """
+    if checkpoint.spec.data.refit:
+        folder = first_run(folder.resolve().parents[1], checkpoint.spec) / "quant" / folder.name
+    if not (folder / "scores.json").is_file():
+        return checkpoint.temperature
+    scores = read_json(folder / "scores.json", "python quant/run.py qat")
+    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
+
+
+def path_probabilities(
+    session: Any, checkpoint: Checkpoint, samples: np.ndarray, number: torch.dtype = torch.float32
+) -> np.ndarray:
+    """(n, samples) -> (n, classes) by the python front end, whose spectra are in `number`, and a network's session."""
+    with torch.inference_mode():
+        log_mel = LogMel(checkpoint.spec.features).to(number)(torch.from_numpy(samples).to(number)).float().numpy()
+    logits = session.run([OUTPUT], {INPUT: checkpoint.standardize(log_mel)})[0]
+    if checkpoint.thresholds is not None:
+        return event_probabilities(logits)
+    return probabilities_of(logits, checkpoint.temperature)
+
+
+def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None) -> None:
+    """Print `source, seconds, label, probability, ms per second of audio` for each window, as soon as it is known.
+
+    `hop` (seconds) is from one window to the next; None: windows follow each other as in training.
+    """
+    classifier = open_classifier(model, run)
+    about = classifier.about
+    step = about.segment_samples if hop is None else round(hop * about.sample_rate)
+    if not 0 < step <= about.segment_samples:
+        raise ConfigError(
+            f"--hop: expected seconds up to a segment's {about.segment_samples / about.sample_rate:g}, found {hop:g}"
+        )
+    for source in recordings(sources):
+        if str(source) == "-":
+            windows, batch = stream_windows(pcm or Pcm(), about, step), 1
+        else:
+            windows, batch = file_windows(source, about, hop, step), BATCH
+        for start, p, seconds in timed(classifier, windows, batch):
+            name, probability = classifier.label(p)
+            cost = 1e3 * seconds / (step / about.sample_rate)
+            print(f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}", flush=batch == 1)
+
+
+Window = tuple[int, np.ndarray]  # first sample, (samples,) float32
+
+
+def timed(classifier: Classifier, windows: Iterable[Window], batch: int) -> Iterator[tuple[int, np.ndarray, float]]:
+    """First sample, probabilities (classes,) and seconds of computing of each window."""
+    waiting: list[Window] = []
+
+    def run() -> Iterator[tuple[int, np.ndarray, float]]:
+        samples = np.stack([window for _, window in waiting])
+        started = time.perf_counter()
+        found = classifier.probabilities(samples)
+        seconds = (time.perf_counter() - started) / len(waiting)
+        yield from ((start, p, seconds) for (start, _), p in zip(waiting, found, strict=True))
+        waiting.clear()
+
+    for window in windows:
+        waiting.append(window)
+        if len(waiting) == batch:
+            yield from run()
+    if waiting:
+        yield from run()
+
+
+def recordings(sources: Iterable[Path]) -> Iterator[Path]:
+    """Files as given, folders as the recordings in them. Raises DataError for a folder without any."""
+    for source in sources:
+        if not source.is_dir():
+            yield source
+            continue
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in RECORDINGS and path.is_file())
+        if not found:
+            raise DataError(f"{source}: expected recordings ({', '.join(RECORDINGS)}), found none in this folder")
+        yield from found
+
+
+def file_windows(path: Path, about: Description, hop: float | None, step: int) -> Iterator[Window]:
+    """Without `hop`, the segments of training; silence is kept."""
+    samples = read_mono(path, about.sample_rate)[0]
+    if hop is None:
+        segments, index = cut(samples, about.segment_samples, 0.0)
+        return iter([(int(i) * step, segment) for i, segment in zip(index, segments, strict=True)])
+    return slide([samples], about.segment_samples, step)
+
+
+def slide(blocks: Iterable[np.ndarray], length: int, step: int) -> Iterator[Window]:
+    """Windows of `length` samples, `step` apart, as soon as they are full, holding no more than a window and a block.
+
+    At the end a window of at least half its length is padded by zeros; so is a shorter one if it is the first.
+    """
+    kept, start = np.zeros(0, np.float32), 0
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        while len(kept) >= length:
+            yield start, kept[:length]
+            kept, start = kept[step:], start + step
+    new = len(kept) - (length - step if start else 0)  # samples that no window had
+    if len(kept) and (start == 0 or (new > 0 and 2 * len(kept) >= length)):
+        yield start, np.pad(kept, (0, length - len(kept)))
+
+
+@dataclass(frozen=True)
+class Pcm:
+    """Raw samples from a stream: mono, at `rate` Hz (None: the model's), in a format of `PCM`."""
+
+    rate: int | None = None
+    format: str = "s16le"
+    stream: BinaryIO | None = None  # None: standard input
+
+
+def stream_windows(pcm: Pcm, about: Description, step: int) -> Iterator[Window]:
+    return slide(stream_blocks(pcm, about.sample_rate, step), about.segment_samples, step)
+
+
+def stream_blocks(pcm: Pcm, sample_rate: int, step: int) -> Iterator[np.ndarray]:
+    """(samples,) float32 at `sample_rate` as they come. Raises DataError for a stream that holds none, or others."""
+    import sys
+
+    import soxr
+
+    stream = pcm.stream or sys.stdin.buffer
+    number, full, zero = PCM[pcm.format]
+    kind, rate = np.dtype(number), pcm.rate or sample_rate
+    if rate <= 0:
+        raise ConfigError(f"--rate: expected a positive number of Hz, found {rate}")
+    resample = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", quality="HQ")
+    size = max(1, round(rate * step / sample_rate)) * kind.itemsize
+    total, content = 0, b""
+    while piece := stream.read(size):
+        if not total and (container := CONTAINERS.get(piece[:4])):
+            raise DataError(f"standard input: expected raw {pcm.format} samples, found {container}; name it as a file")
+        content, total = content + piece, total + len(piece)
+        whole = len(content) // kind.itemsize * kind.itemsize
+        samples = np.frombuffer(content[:whole], kind).astype(np.float32)
+        wrong = ~(np.abs(samples) <= LOUDEST * full)  # also where one is no number
+        if wrong.any():
+            raise DataError(
+                f"standard input: expected {pcm.format} samples of at most {full:g}, found {samples[wrong][0]:g}; "
+                f"--format says how they are stored"
+            )
+        samples, content = (samples - np.float32(zero)) / np.float32(full), content[whole:]
+        yield samples if resample is None else resample.resample_chunk(samples)
+    if not total:
+        raise DataError(f"standard input: expected raw {pcm.format} samples, found none")
+    if content:
+        raise DataError(f"standard input: expected samples of {kind.itemsize} bytes, found {total} bytes in all")
+    if resample is not None:
+        yield resample.resample_chunk(np.zeros(0, np.float32), last=True)
