@@ -99,6 +99,34 @@ class Gelu(Gated):
     slope = 1.702
 
 
+@ACTIVATION_LAYERS.add("hardswish")
+class HardSwish(Activation):
+    """x times x / 6 + 1/2, cut to between 0 and 1: the gate is the input rounded to a grid that saturates there."""
+
+    after: Quantizer
+
+    def __init__(self, quantizer: MakeQuantizer) -> None:
+        super().__init__()
+        self.first, self.gate, self.after = quantizer(False), FixedQuantizer(1 / 256, 0), quantizer(False)
+        self.cut = Grid.of(6 / 256, 128)  # read as the gate: its integers less 128, times 1/6, plus 1/2
+
+    def simulate(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.after(x * self.gate(F.hardsigmoid(x)))
+
+    def read(self, x: Grid) -> Grid:
+        return table_grid(x, lambda values: values, self.cut)
+
+    def compute(self, x: Integers) -> Integers:
+        gate = self.cut.nearest(x.on(self.read(x.grid)).real).on(self.gate.grid())
+        return product(x, gate, product_grid(x.grid, gate.grid, self.after.grid()))
+
+    def write(self, x: Symbol) -> Symbol:
+        gate = x.writer.quantize(x.on(self.read(x.grid)).real(), self.cut).on(self.gate.grid())
+        grid = product_grid(x.grid, gate.grid, self.after.grid())
+        return x.writer.quantize(x.writer.add("Mul", x.real(), gate.real()), grid)
+
+
 @ACTIVATION_LAYERS.add("tanh")
 class Tanh(Activation):
     """2 sigmoid(2 x) - 1: the sigmoid's table, read as twice its value less one."""

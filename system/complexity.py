@@ -179,8 +179,8 @@ def layer_norm(x: Map, params: int | None = None) -> LayerCost:
 
 
 def activation(x: Map, name: str, params: int) -> LayerCost:
-    """ReLU is a part of the quantizer before it, in place; SiLU and GELU, a gate and a product, add two, others one."""
-    added = {"relu": 0, "silu": 2, "gelu": 2}.get(name, 1)
+    """ReLU is a part of the quantizer before it, in place; a gate and a product add two, others one."""
+    added = {"relu": 0, "silu": 2, "gelu": 2, "hardswish": 2}.get(name, 1)
     gate = (Map(*x),) if added == 2 else ()  # kept beside the map that it multiplies
     y = Map(*x) if added else x
     return LayerCost(name, (x, *gate), y, other_params=params, quantizers=added, macs_torchinfo=params)

@@ -65,6 +65,7 @@ def trainings(
                 features=base.features.changed(n_mels=bands),
                 model=parse(ModelSpec, {**networks[step.name].plain(), **model}, step.name),
                 budget=None,
+                temperature=1.0,  # the published losses are of the plain softmax
                 seed=seed,
             )
             try:

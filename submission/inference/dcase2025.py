@@ -27,8 +27,7 @@ DUMMY_RATE = 44_100  # of TAU's recordings
 def members(rules: Edition, layout: PackageFormat, system: System) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Path -> content of every file but tables and meta.yaml, and what was measured here: nothing more."""
     team, label = system.team, system.label
-    own = ("package", "tests")
-    files = {path.name: path.read_bytes() for path in TEMPLATE.iterdir() if path.name not in own}
+    files = {path.name: path.read_bytes() for path in TEMPLATE.iterdir() if path.is_file()}
     files["tests/test_inference.py"] = (TEMPLATE / "tests" / "test_inference.py").read_bytes()
     files[f"{team}/__init__.py"] = (TEMPLATE / "package" / "__init__.py").read_bytes()
     files[f"{team}/{label}.py"] = (TEMPLATE / "package" / "system.py").read_bytes()

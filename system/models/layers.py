@@ -32,6 +32,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # name -> (modu
     "gelu": (nn.GELU, 0),
     "silu": (nn.SiLU, 0),
     "prelu": (lambda: nn.PReLU(1, init=0.2), 1),  # KT, Section 2.7: alpha 0.2
+    "hardswish": (nn.Hardswish, 0),
     "tanh": (nn.Tanh, 0),
 }
 

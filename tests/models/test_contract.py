@@ -41,7 +41,7 @@ def test_logits_have_their_shape_and_every_parameter_a_gradient(case: Case) -> N
 
 
 @every_case
-def test_each_layer_writes_the_map_it_declares(case: Case) -> None:
+def test_builds_on_the_meta_device_and_each_layer_writes_the_map_it_declares(case: Case) -> None:
     spec, shape, classes = case
     seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
 
@@ -49,23 +49,15 @@ def test_each_layer_writes_the_map_it_declares(case: Case) -> None:
         seen.append((type(module).__name__, tuple(module.map), tuple(y.shape[1:])))  # type: ignore[arg-type]
 
     for form in FORMS:
-        network = build(spec, shape, classes, form).eval()
+        with torch.device("meta"):
+            network, x = build(spec, shape, classes, form).eval(), torch.empty(2, *shape)
+        assert {p.device.type for p in network.parameters()} == {"meta"}
         for name, module in network.named_modules():
             if hasattr(module, "map") and name != "output":  # flattened logits are no map
                 module.register_forward_hook(see)
-        network(inputs(shape, batch=1))
+        assert network(x).shape == (2, classes)
     assert len(seen) > 16
     assert [row for row in seen if row[1] != row[2]] == []
-
-
-@every_case
-def test_builds_on_the_meta_device(case: Case) -> None:
-    spec, shape, classes = case
-    with torch.device("meta"):
-        networks = [build(spec, shape, classes, form) for form in FORMS]
-    for network in networks:
-        assert {p.device.type for p in network.parameters()} == {"meta"}
-    assert networks[-1](torch.empty(2, *shape, device="meta")).shape == (2, classes)
 
 
 @every_case

@@ -190,6 +190,13 @@ def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
         load_backend("brevitaz")
 
 
+def test_the_runtime_is_everywhere_but_its_quantizer_in_its_backend() -> None:
+    sources = (Path(__file__).resolve().parents[2] / "quant").rglob("*.py")
+    assert [path.name for path in sources if "onnxruntime.quantization" in path.read_text()] == [
+        "onnxruntime_backend.py"
+    ]
+
+
 def test_every_quantizer_of_a_network_is_of_the_protocol() -> None:
     network = loaded("brevitas").prepare(*_prepared())
     quantizers = [module for module in network.modules() if isinstance(module, Quantizer)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from quant import qat
+from quant.backend import BACKENDS
 from quant.check import compare, table
 from quant.run import main
 from system.checkpoint import Checkpoint, save_checkpoint
@@ -73,13 +75,16 @@ def test_two_backends_side_by_side(run: Path, capsys: pytest.CaptureFixture[str]
     assert "pytorch_quantization: not yet; python quant/run.py qat" in out
 
 
-def test_training_keeps_the_better_of_the_two(run: Path) -> None:
-    main(["qat", "--run", str(run)])
-    parity = json.loads((run / "quant/brevitas/parity.json").read_text())
+@pytest.mark.parametrize("backend", [name for name, row in BACKENDS.items() if row.trains])
+def test_training_keeps_the_better_of_the_two(run: Path, backend: str) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed; it comes with the extra {BACKENDS[backend].extra}")
+    main(["qat", "--run", str(run), "--backend", backend])
+    parity = json.loads((run / "quant" / backend / "parity.json").read_text())
     history = parity["validation"]
     assert history["exported"] == min(("calibrated", "trained"), key=lambda name: history[name]["log_loss"])
     assert (parity["max_lsb"] <= 2, parity["n"]) == (True, 96)
-    assert not list((run / "quant/brevitas").glob(".*")), "nothing half-done is left"
+    assert not list((run / "quant" / backend).glob(".*")), "nothing half-done is left"
 
 
 def test_a_refit_is_compared_without_scores(tmp_path: Path) -> None:
