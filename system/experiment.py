@@ -14,12 +14,14 @@ from system.dataset import PreparedData, Segments
 from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
 from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
 from system.files import write_csv, write_json, write_with
-from system.models.network import complexity
+from system.learning.pretrained import frozen_parts, take_weights
+from system.learning.teachers import teachers_of
+from system.models.network import build, complexity
 from system.models.receptive_field import receptive_field
 from system.runs import provenance, write_settings
 from system.spec import ExperimentSpec
 from system.temperature import fit_temperature, losses
-from system.training import Epoch, Trained, fit, logits_of
+from system.training import Epoch, Trained, fit, logits_of, torch_device
 
 RESUME_FILE = ".training.ckpt"
 
@@ -110,6 +112,14 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     report["receptive_field"] = receptive_field(spec, classes)
     report["layers"] = cost.rows()
     return report
+
+
+def check_sources(spec: ExperimentSpec, data: PreparedData, device: str = "auto") -> None:
+    """Refuse teachers, and weights to begin with, that do not fit; teachers answer now, into the cache."""
+    network = build(spec.model, spec.input_shape(), len(data.classes))
+    take_weights(network, spec, data.classes)
+    frozen_parts(network, spec.init.frozen)
+    teachers_of(spec, data, torch_device(device))
 
 
 def train_and_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
@@ -41,7 +42,7 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     settings = list(args.settings)
     if args.seed is not None:
         settings.append(f"seed={args.seed}")
-    config = override(config, settings)
+    config = _as_begun(override(config, settings))
     given = {
         "dataset": getattr(args, "dataset", None),
         "root": getattr(args, "data_root", None),
@@ -61,6 +62,18 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     if responses is not None and not Path(responses).expanduser().is_dir():
         raise ConfigError(f"augment.impulse_responses: expected a folder, found none at {responses}")
     return spec
+
+
+def _as_begun(config: dict[str, Any]) -> dict[str, Any]:
+    """The network and the features of `init.run` under what the experiment says of them itself."""
+    init = config.get("init")
+    if not isinstance(init, dict) or not init.get("run"):
+        return config
+    path = Path(str(init["run"])).expanduser() / "best" / "config.yaml"
+    if not path.is_file():
+        return config
+    theirs = load_yaml(path)
+    return config | {key: {**(theirs.get(key) or {}), **(config.get(key) or {})} for key in ("features", "model")}
 
 
 def check_device(device: str) -> str:

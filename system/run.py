@@ -21,10 +21,11 @@ def train(args: argparse.Namespace) -> None:
     from system.options import check_device, experiment
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
+    args.settings += [f"init.run={args.init}"] if args.init else []
     spec = experiment(args)
     check_device(args.device)
     from system.dataset import prepare
-    from system.experiment import budget_of, complexity_report, show_scores, train_and_report
+    from system.experiment import budget_of, check_sources, complexity_report, show_scores, train_and_report
     from system.runs import check_same, locked, provenance, write_settings
 
     best: Path = args.run / "best"
@@ -36,6 +37,7 @@ def train(args: argparse.Namespace) -> None:
     data = prepare(spec.data, spec.features, spec.seed)
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
+    check_sources(spec, data, args.device)
     best.mkdir(parents=True, exist_ok=True)
     with locked(args.run):
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
@@ -67,6 +69,25 @@ def refit(args: argparse.Namespace) -> None:
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
         train_on_everything(spec, first, data, best, args.device)
     print(f"{best}: trained on all {len(data.train)} segments; the scores of {args.run} speak for it; {next_step}")
+
+
+def specialize(args: argparse.Namespace) -> None:
+    from system.checkpoint import load_checkpoint
+    from system.options import check_device
+    from system.specialize import FOLDER, specialize
+
+    check_device(args.device)
+    general = load_checkpoint(args.run / "best" / "model.safetensors")
+    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    report = specialize(args.run, general, args.only, settings, args.device)
+    for name, row in report.items():
+        before, after = row["general"], row["fine_tuned"]
+        print(f"device {name}: validation log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, accuracy "
+              f"{before['accuracy']:.4f} -> {after['accuracy']:.4f}, n {row['n']}")  # fmt: skip
+    better = [name for name, row in report.items() if row["better"]]
+    chosen = "".join(f" --run {name}={args.run / FOLDER / name}" for name in better)
+    print(f"better on their device: {', '.join(better) or 'none'}; quantized, they are packed by "
+          f"submission/pack.py --edition dcase2025 --run {args.run}{chosen}")  # fmt: skip
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -281,8 +302,15 @@ def main(argv: list[str]) -> None:
 
     p = command(train, "train one experiment into RUN/best", run=True)
     add_experiment_options(p)
+    p.add_argument("--init", metavar="runs/NAME", help="begin with the weights of another run (init.run), and with its "
+                   "network and features where the experiment names none")  # fmt: skip
     p.add_argument("--refit", choices=("all",), help="train RUN's network anew on everything, test fold included, "
                    "into RUN/refit; the scores of RUN stay")  # fmt: skip
+    p = command(specialize, "fine-tune a run for each recording device, into RUN/devices/DEVICE", run=True)
+    p.add_argument("--only", metavar="A,B", help="some devices (default: all that every part has)")
+    p.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                   help="change the fine-tuning, such as train.epochs=10 (default: a third of the run's epochs at a "
+                   "tenth of its learning rate)")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
     p.add_argument("--part", choices=("validation", "test"), default="validation")
     p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")

@@ -38,6 +38,7 @@ class DataSpec(Spec):
     segment_seconds: Annotated[float, Field(gt=0)] = 1.0
     validation_share: Share = 0.2  # of the training fold, whole sources or locations
     silence_rms: Annotated[float, Field(ge=0)] = 1e-4  # segments of longer clips below this are padding
+    device: str | None = None  # every part is of this device alone
     device_irs: str | None = None  # folder of microphone impulse responses: the device protocol
     skip_bad: bool = False  # leave damaged recordings out, counted, instead of refusing them
     refit: Literal["all"] | None = None  # all: trained on everything (system/refit.py); nothing is left to score
@@ -219,6 +220,32 @@ class TrainSpec(Spec):
         return usual if self.warmup_epochs is None else min(self.warmup_epochs, self.epochs / 2)
 
 
+class InitSpec(Spec):
+    """Where a training starts: from fresh weights, or from those of another run, of other data or classes."""
+
+    run: str | None = None  # a run folder or a model.safetensors (system/learning/pretrained.py)
+    frozen: tuple[str, ...] = ()  # parts of the network that keep weights and statistics, such as stem or stages.0
+
+    @model_validator(mode="after")
+    def _weights_to_keep(self) -> InitSpec:
+        if self.frozen and self.run is None:
+            raise ValueError("frozen keeps the weights of another run: give it as run")
+        return self
+
+
+class DistillSpec(Spec):
+    """Knowledge distillation (Hinton et al. 2015): the loss is (1 - weight) x that of the labels
+    + weight x temperature^2 x the divergence from the teachers (system/learning/teachers.py).
+
+    Temperature and weight are those of CP-JKU's code of 2023.
+    """
+
+    teachers: tuple[str, ...] = ()  # run folders, checkpoints, or files of logits: together an ensemble
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    weight: Probability = 0.98
+    offsets: Positive = 4  # per segment, at which teachers listen where crops are random; between them interpolated
+
+
 class QuantSpec(Spec):
     """Quantization-aware training: SGD for ten epochs (paper 002, Section 3), after calibration."""
 
@@ -250,6 +277,8 @@ class ExperimentSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
+    init: InitSpec = InitSpec()
+    distill: DistillSpec = DistillSpec()
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted

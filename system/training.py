@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from system.learning.batches import EpochOrder, FeatureBatches, standardized, st
 from system.learning.inputs import Inputs, training_data
 from system.learning.objectives import log_loss_and_accuracy
 from system.learning.optimizers import frozen_norms, optimizer_of, require_grad
+from system.learning.pretrained import frozen_parts, take_weights
 from system.learning.schedules import learning_rate_factor
 from system.models.network import build
 from system.progress import progress
@@ -81,13 +82,29 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.contiguous_format if narrow else torch.channels_last
 
 
+def torch_device(device: str) -> str:
+    """Where `--device` computes."""
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+class Model(NamedTuple):
+    """A network to be like: it hears what the trained one hears, augmented alike, and its answer is learned as well."""
+
+    network: nn.Module
+    weight: float  # of the distance from it, against the rest of the loss
+    temperature: float
+
+
 class Classifier(lightning.LightningModule):
     """The loop body: inputs and targets, classify, the loss of the task; then what is kept of the weights."""
 
-    def __init__(self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs) -> None:
+    def __init__(
+        self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, model: Model | None = None,
+        frozen: Sequence[nn.Module] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.network, self.spec, self.inputs, self.task = network, spec, inputs, inputs.task
-        self.frozen = frozen_norms(network, spec.train.frozen_norms)
+        self.network, self.spec, self.inputs, self.task, self.model = network, spec, inputs, inputs.task, model
+        self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
         self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
         self.history: list[Epoch] = []
@@ -95,8 +112,17 @@ class Classifier(lightning.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        x, target = self.inputs(batch)  # (B, 1, F, T), (B, classes)
-        loss = self.task.loss(self.network(x), target, self.spec.train.label_smoothing)
+        x, target, taught = self.inputs(batch)
+        logits = self.network(x)
+        loss = self.task.loss(logits, target, self.spec.train.label_smoothing)
+        if taught is not None:
+            distill = self.spec.distill
+            loss = torch.lerp(loss, self.task.distance(logits, taught, distill.temperature), distill.weight)
+        if self.model is not None:
+            weight, temperature = self.model.weight, self.model.temperature
+            with torch.no_grad():
+                shares = self.task.shares(self.model.network(x), temperature)
+            loss = torch.lerp(loss, self.task.distance(logits, shares, temperature), weight)
         self._losses.append(loss.detach())
         return loss
 
@@ -112,10 +138,14 @@ class Classifier(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, spec))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        if self.model is not None:
+            self.model.network.to(self.device).eval().requires_grad_(False)
+
     def on_train_epoch_start(self) -> None:
         self._seed(self.current_epoch)
-        for norm in self.frozen:
-            norm.eval()
+        for module in self.frozen:
+            module.eval()
         self._losses, self._outputs, self._started = [], [], time.monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
@@ -131,7 +161,7 @@ class Classifier(lightning.LightningModule):
     def _epoch_again(self) -> Iterator[Tensor]:
         assert self.trainer.train_dataloader is not None
         for batch in self.trainer.train_dataloader:
-            yield self.inputs([part.to(self.device) for part in batch])[0]
+            yield self.inputs([part.to(self.device) for part in batch]).x
             self.stepped()
 
     def _seed(self, epoch: int) -> None:
@@ -204,23 +234,29 @@ def fit(
     *,
     network: nn.Module | None = None,
     standardization: tuple[np.ndarray, np.ndarray] | None = None,
+    model: Model | None = None,
     device: str = "auto",
     what: str = "training",
     on_epoch: Callable[[Epoch], None] | None = None,
     resume_file: Path | None = None,
 ) -> Trained:
-    """Train a fresh network, or `network` with its own `standardization` (mean, std), by the recipe `spec.train`.
+    """Train by the recipe `spec.train` a fresh network, which may begin with other weights (`spec.init`), or `network`
+    with its own `standardization` (mean, std).
 
-    Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every
-    finished epoch and may raise to stop. An empty validation part is not scored.
+    It learns from labels, the teachers `spec.distill`, and `model` if one is given, whose weights come out frozen.
+    Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every finished
+    epoch and may raise to stop. An empty validation part is not scored.
     """
     torch.manual_seed(spec.seed)
-    mean, std = standardization or statistics(data.train)
+    frozen: list[nn.Module] = []
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
+        if source := take_weights(network, spec, data.classes):
+            standardization, frozen = (source.mean, source.std), frozen_parts(network, spec.init.frozen)
         network = network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
-    batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch)
-    module = Classifier(network, spec, inputs)
+    mean, std = standardization or statistics(data.train)
+    batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch, torch_device(device))
+    module = Classifier(network, spec, inputs, model, frozen)
     require_grad(module.frozen, False)
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from system.data.recordings import Recordings
 from system.dataset import Segments
+from system.learning.teachers import Teachers
 
 
 def statistics(segments: Segments) -> tuple[np.ndarray, np.ndarray]:
@@ -34,31 +35,33 @@ def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 class FeatureBatches(Dataset):
-    """Whole batches of (features, label) by one indexing operation; no Python loop over clips."""
+    """Whole batches of (features, label[, teachers' logits]) by indexing; no Python loop over clips."""
 
-    def __init__(self, segments: Segments) -> None:
-        self.features = segments.features
+    def __init__(self, segments: Segments, teachers: Teachers | None = None) -> None:
+        self.features, self.teachers = segments.features, teachers
         self.label = torch.from_numpy(np.asarray(segments.label))
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        return torch.from_numpy(np.asarray(self.features[indices])), self.label[indices]
+        taught = () if self.teachers is None else (self.teachers.at(indices),)
+        return torch.from_numpy(np.asarray(self.features[indices])), self.label[indices], *taught
 
 
 class SampleBatches(Dataset):
-    """Whole batches of (samples, device, label), cropped at random if `crop`.
+    """Whole batches of (samples, device, label[, teachers' logits]), cropped at random if `crop`.
 
     The offsets of a batch depend on the seed, the epoch and its first segment only.
     """
 
     def __init__(
-        self, recordings: Recordings, segments: Segments, crop: bool, seed: int, epoch: Callable[[], int]
-    ) -> None:
+        self, recordings: Recordings, segments: Segments, crop: bool, seed: int, epoch: Callable[[], int],
+        teachers: Teachers | None = None,
+    ) -> None:  # fmt: skip
         if crop:
             recordings.check_crops(segments.label, segments.filename)
-        self.recordings, self.crop, self.seed, self.epoch = recordings, crop, seed, epoch
+        self.recordings, self.crop, self.seed, self.epoch, self.teachers = recordings, crop, seed, epoch, teachers
         self.device = torch.from_numpy(recordings.device)
         self.label = torch.from_numpy(np.asarray(segments.label))
 
@@ -67,11 +70,12 @@ class SampleBatches(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         if self.crop:
-            generator = np.random.default_rng((self.seed, self.epoch(), indices[0]))
-            samples = self.recordings.crop(indices, generator)
+            offset = self.recordings.offsets(indices, np.random.default_rng((self.seed, self.epoch(), indices[0])))
+            samples, where = self.recordings.crop(indices, offset), offset / self.recordings.samples.shape[1]
         else:
-            samples = self.recordings.read(indices)
-        return torch.from_numpy(samples), self.device[indices], self.label[indices]
+            samples, where = self.recordings.read(indices), None
+        taught = () if self.teachers is None else (self.teachers.at(indices, where),)
+        return torch.from_numpy(samples), self.device[indices], self.label[indices], *taught
 
 
 class EpochOrder(Sampler):

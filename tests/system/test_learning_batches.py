@@ -68,7 +68,7 @@ def test_features_without_augmentation_are_standardized_only() -> None:
     mean, std = statistics(data.train)
     batches, inputs = training_data(spec, data, mean, std, lambda: 0)
     assert isinstance(batches, FeatureBatches)
-    x, target = inputs(batches.__getitems__([5, 2]))
+    x, target, _ = inputs(batches.__getitems__([5, 2]))
     expected = (data.train.features[[5, 2]] - mean[:, None]) / std[:, None]
     assert np.allclose(x[:, 0].numpy(), expected, atol=1e-6)
     assert target.argmax(dim=1).tolist() == data.train.label[[5, 2]].tolist()
@@ -89,7 +89,7 @@ def test_samples_give_the_features_of_the_cache(csv_folder: Callable[..., Path],
     batches, inputs = training_data(spec, data, mean, std, lambda: 0)
     assert isinstance(batches, SampleBatches)
     every = list(range(len(data.train)))
-    x, _ = inputs(batches.__getitems__(every))
+    x, _, _ = inputs(batches.__getitems__(every))
     expected = (data.train.features[every] - mean[:, None]) / std[:, None]
     assert np.abs(x[:, 0].numpy() - expected).max() < 1e-3
 
