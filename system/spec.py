@@ -253,12 +253,17 @@ class QuantSpec(Spec):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    distill_weight: Probability = 0.0  # of the float model's answers in the loss, against all that training learns from
+    distill_temperature: Annotated[float, Field(gt=0)] = 1.0
+    # share of the training at whose end the ranges of activations, and statistics of norms, stay as they are
+    frozen_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     calibration_segments: Positive = 512
     opset: Annotated[int, Field(ge=13, le=20)] = 17
 
-    def recipe(self) -> TrainSpec:
+    def recipe(self, label_smoothing: float = 0.0) -> TrainSpec:
         """The training recipe of QAT: no warm-up, no weight decay."""
         return TrainSpec(
+            label_smoothing=label_smoothing,
             epochs=max(1, self.epochs),
             batch_size=self.batch_size,
             optimizer="sgd",

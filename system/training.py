@@ -107,6 +107,7 @@ class Classifier(lightning.LightningModule):
         self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
         self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
+        self.before_epoch: Callable[[int], object] = lambda epoch: None
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
@@ -146,6 +147,7 @@ class Classifier(lightning.LightningModule):
         self._seed(self.current_epoch)
         for module in self.frozen:
             module.eval()
+        self.before_epoch(self.current_epoch)
         self._losses, self._outputs, self._started = [], [], time.monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
@@ -237,6 +239,7 @@ def fit(
     model: Model | None = None,
     device: str = "auto",
     what: str = "training",
+    before_epoch: Callable[[int], object] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     resume_file: Path | None = None,
 ) -> Trained:
@@ -244,8 +247,9 @@ def fit(
     with its own `standardization` (mean, std).
 
     It learns from labels, the teachers `spec.distill`, and `model` if one is given, whose weights come out frozen.
-    Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every finished
-    epoch and may raise to stop. An empty validation part is not scored.
+    Continues from `resume_file` if it exists; the file is written after each epoch. `before_epoch` is called with its
+    number, from 0 on; `on_epoch` sees every finished epoch and may raise to stop. An empty validation part is not
+    scored.
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
@@ -258,6 +262,8 @@ def fit(
     batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch, torch_device(device))
     module = Classifier(network, spec, inputs, model, frozen)
     require_grad(module.frozen, False)
+    if before_epoch is not None:
+        module.before_epoch = before_epoch
     order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise
     own = torch.Generator()
@@ -291,6 +297,8 @@ def fit(
         except SystemExit:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from None
     require_grad(module.frozen, True)
+    if model is not None:
+        model.network.cpu()
     return Trained(network.cpu().eval(), mean, std, tuple(module.history))
 
 
