@@ -91,9 +91,7 @@ def cases(batch: int, device: str) -> dict[str, Callable[[], object]]:
     found["random crops"] = crop
     found["  whole segments instead"] = lambda: recordings.read(chosen)
     found["log-mel in the loop"] = lambda: inputs.heard(of_samples)
-    found["all of it"] = lambda: inputs(
-        (torch.from_numpy(crop()).to(device), torch.zeros_like(label), label)
-    )
+    found["all of it"] = lambda: inputs((torch.from_numpy(crop()).to(device), torch.zeros_like(label), label))
     return found
 
 

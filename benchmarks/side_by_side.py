@@ -152,5 +152,3 @@ def differences(one: PerClip, other: PerClip, seed: int = 0) -> dict[str, Any]:
             "difference_interval": np.percentile(mine - theirs, [2.5, 97.5]).tolist(),
         }
     return found
-
-

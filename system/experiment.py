@@ -18,6 +18,7 @@ from system.learning.pretrained import frozen_parts, take_weights
 from system.learning.teachers import teachers_of
 from system.models.network import build, complexity
 from system.models.receptive_field import receptive_field
+from system.processes import is_first
 from system.runs import provenance, write_settings
 from system.spec import ExperimentSpec
 from system.temperature import fit_temperature, losses
@@ -124,16 +125,20 @@ def check_sources(spec: ExperimentSpec, data: PreparedData, device: str = "auto"
 
 def train_and_report(
     spec: ExperimentSpec, data: PreparedData, best: Path, device: str = "auto", resume: bool = True,
-    what: str = "training",
+    what: str = "training", devices: int = 1, nodes: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Train, then write config.yaml, model.safetensors, history.csv, predictions.csv, scores.json, complexity.json.
 
-    The test fold is predicted once, here, when training is over. Returns the scores.
+    The test fold is predicted once, here, when training is over. Returns the scores; of processes that train together
+    only the first writes and scores, the others return nothing.
     """
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), f"the model of {best.parent}")
     resume_file = best / RESUME_FILE
-    trained = fit(spec, data, device=device, what=what, resume_file=resume_file if resume else None)
+    resume_from = resume_file if resume else None
+    trained = fit(spec, data, device=device, what=what, resume_file=resume_from, devices=devices, nodes=nodes)
+    if not is_first():
+        return {}
     scores = report_trained(spec, data, trained, best)
     resume_file.unlink(missing_ok=True)
     return scores

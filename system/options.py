@@ -87,3 +87,15 @@ def check_device(device: str) -> str:
     if device == "cuda":
         raise ConfigError("--device cuda: no CUDA device is visible here; use --device auto or cpu")
     return "cpu"
+
+
+def check_devices(device: str, devices: int, nodes: int) -> None:
+    """Raises ConfigError for fewer than one process, or more than there are GPUs where they would compute."""
+    for option, value in (("--devices", devices), ("--nodes", nodes)):
+        if value < 1:
+            raise ConfigError(f"{option}: expected at least 1, found {value}")
+    if device == "cuda":
+        import torch
+
+        if devices > (found := torch.cuda.device_count()):
+            raise ConfigError(f"--devices: expected at most the {found} GPUs of this machine, found {devices}")

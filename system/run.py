@@ -16,14 +16,17 @@ from system.errors import ConfigError, RunError, guarded
 
 def train(args: argparse.Namespace) -> None:
     if args.refit:
+        if (args.devices, args.nodes) != (1, 1):
+            raise ConfigError("--refit all trains in one process; leave --devices and --nodes out")
         refit(args)
         return
-    from system.options import check_device, experiment
+    from system.options import check_device, check_devices, experiment
+    from system.processes import is_first
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
     args.settings += [f"init.run={args.init}"] if args.init else []
     spec = experiment(args)
-    check_device(args.device)
+    check_devices(check_device(args.device), args.devices, args.nodes)
     from system.dataset import prepare
     from system.experiment import budget_of, check_sources, complexity_report, show_scores, train_and_report
     from system.runs import check_same, locked, provenance, write_settings
@@ -38,10 +41,15 @@ def train(args: argparse.Namespace) -> None:
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
     check_sources(spec, data, args.device)
+    together = {"devices": args.devices, "nodes": args.nodes}
+    if not is_first():
+        train_and_report(spec, data, best, args.device, **together)
+        return
     best.mkdir(parents=True, exist_ok=True)
     with locked(args.run):
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
-        show_scores(train_and_report(spec, data, best, args.device), f"{best} (float, test fold)")
+        if scores := train_and_report(spec, data, best, args.device, **together):
+            show_scores(scores, f"{best} (float, test fold)")
 
 
 def refit(args: argparse.Namespace) -> None:
@@ -302,6 +310,10 @@ def main(argv: list[str]) -> None:
 
     p = command(train, "train one experiment into RUN/best", run=True)
     add_experiment_options(p)
+    p.add_argument("--devices", type=int, default=1, metavar="N", help="processes that train together on this machine, "
+                   "one for each GPU, or on the CPU (default: 1)")  # fmt: skip
+    p.add_argument("--nodes", type=int, default=1, metavar="M", help="machines with N each: the same command on each, "
+                   "by torchrun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set")  # fmt: skip
     p.add_argument("--init", metavar="runs/NAME", help="begin with the weights of another run (init.run), and with its "
                    "network and features where the experiment names none")  # fmt: skip
     p.add_argument("--refit", choices=("all",), help="train RUN's network anew on everything, test fold included, "

@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from system.dataset import PreparedData, Segments
@@ -106,6 +108,7 @@ class Classifier(lightning.LightningModule):
         self.network, self.spec, self.inputs, self.task, self.model = network, spec, inputs, inputs.task, model
         self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
+        self.rows: EpochOrder | None = None  # of the validation part
         self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
         self.before_epoch: Callable[[int], object] = lambda epoch: None
         self.history: list[Epoch] = []
@@ -159,6 +162,10 @@ class Classifier(lightning.LightningModule):
         if end_of_epoch and self.current_epoch + 1 == self.spec.train.epochs:
             self._seed(self.current_epoch + 1)
             take_average(self.network, self.average, self._epoch_again())
+            for norm in (module for module in self.network.modules() if isinstance(module, _BatchNorm)):
+                for statistic in (norm.running_mean, norm.running_var):
+                    if statistic is not None:  # of each process's share of the data
+                        statistic.copy_(self._mean_over_processes(statistic))
 
     def _epoch_again(self) -> Iterator[Tensor]:
         assert self.trainer.train_dataloader is not None
@@ -167,16 +174,33 @@ class Classifier(lightning.LightningModule):
             self.stepped()
 
     def _seed(self, epoch: int) -> None:
-        torch.manual_seed(hash((self.spec.seed, epoch)) % 2**63)
+        other = (self.global_rank,) if self.global_rank else ()
+        torch.manual_seed(hash((self.spec.seed, epoch, *other)) % 2**63)
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        return value if self.trainer.world_size == 1 else self.trainer.strategy.reduce(value.clone(), reduce_op="mean")
+
+    def _validated(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels of the whole validation part in its own order, each process's share put in its place."""
+        logits, label = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        if self.trainer.world_size == 1:
+            return logits, label
+        assert self.rows is not None
+        mine = [row for batch in self.rows for row in batch]
+        shares: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(shares, (mine, logits.cpu(), label.cpu()))
+        whole, labels = (torch.empty(self.rows.size, *part.shape[1:], dtype=part.dtype) for part in (logits, label))
+        for rows, some, their in shares:
+            whole[rows], labels[rows] = some, their
+        return whole, labels
 
     def end_epoch(self) -> Epoch:
         """The row of the epoch that just ended, validation included; it is added to the history."""
         seconds = time.monotonic() - self._started
-        train_loss = torch.stack(self._losses).mean().item()
+        train_loss = self._mean_over_processes(torch.stack(self._losses).mean()).item()
         log_loss = accuracy = math.nan
         if self._outputs:
-            logits = torch.cat([output for output, _ in self._outputs])
-            label = torch.cat([label for _, label in self._outputs])
+            logits, label = self._validated()
             log_loss = self.task.loss(logits, self.task.target(label, logits.shape[1]), 0.0).item()
             accuracy = self.task.accuracy(logits.cpu().numpy(), label.cpu().numpy())
         name, watched = ("validation log loss", log_loss) if self._outputs else ("training loss", train_loss)
@@ -205,7 +229,8 @@ class Report(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
-        self._bar = progress(self.what, (epochs + (module.average is not None)) * batches, unit="batches")
+        total = (epochs + (module.average is not None)) * batches
+        self._bar = progress(self.what, total, unit="batches") if trainer.is_global_zero else nullcontext(_silent)
         self._step = module.stepped = self._bar.__enter__()
         if trainer.current_epoch:
             self._step(trainer.current_epoch * batches)
@@ -215,7 +240,9 @@ class Report(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
         row = module.end_epoch()
-        if self.resume_file is not None:
+        if self.resume_file is not None and not trainer.is_global_zero:
+            trainer.save_checkpoint(self.resume_file)  # the first process writes, the others wait for it there
+        elif self.resume_file is not None:
             with whole_file(self.resume_file) as part:
                 trainer.save_checkpoint(part)
         if self.on_epoch is not None:
@@ -230,6 +257,10 @@ class Report(lightning.Callback):
             del self._bar
 
 
+def _silent(n: int = 1, note: str = "") -> None:
+    """Progress of a process that is not the first."""
+
+
 def fit(
     spec: ExperimentSpec,
     data: PreparedData,
@@ -242,6 +273,8 @@ def fit(
     before_epoch: Callable[[int], object] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     resume_file: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> Trained:
     """Train by the recipe `spec.train` a fresh network, which may begin with other weights (`spec.init`), or `network`
     with its own `standardization` (mean, std).
@@ -249,7 +282,8 @@ def fit(
     It learns from labels, the teachers `spec.distill`, and `model` if one is given, whose weights come out frozen.
     Continues from `resume_file` if it exists; the file is written after each epoch. `before_epoch` is called with its
     number, from 0 on; `on_epoch` sees every finished epoch and may raise to stop. An empty validation part is not
-    scored.
+    scored. Several `devices`, or `nodes` with as many each, share every batch by Lightning's DDP: gradients are those
+    of the whole batch, BatchNorm in training sees a process's share. Each process returns the same network.
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
@@ -264,7 +298,15 @@ def fit(
     require_grad(module.frozen, False)
     if before_epoch is not None:
         module.before_epoch = before_epoch
-    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
+
+    def share() -> tuple[int, int]:
+        return trainer.global_rank, trainer.world_size
+
+    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch, share)
+    module.rows = EpochOrder(len(data.validation), EVALUATION_BATCH, None, lambda: 0, share)
+    several = devices * nodes > 1
+    if several and torch_device(device) == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // devices))
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise
     own = torch.Generator()
     with warnings.catch_warnings():
@@ -272,7 +314,9 @@ def fit(
         trainer = lightning.Trainer(
             max_epochs=spec.train.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-            devices=1,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if several else "auto",
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -288,7 +332,7 @@ def fit(
             trainer.fit(
                 module,
                 DataLoader(batches, batch_sampler=order, collate_fn=_as_is, generator=own),
-                DataLoader(FeatureBatches(data.validation), batch_size=EVALUATION_BATCH, collate_fn=_as_is)
+                DataLoader(FeatureBatches(data.validation), batch_sampler=module.rows, collate_fn=_as_is)
                 if len(data.validation)
                 else None,
                 ckpt_path=resume_file if resume else None,

@@ -78,19 +78,33 @@ class SampleBatches(Dataset):
         return torch.from_numpy(samples), self.device[indices], self.label[indices], *taught
 
 
-class EpochOrder(Sampler):
-    """Batches in an order that depends on the seed and the epoch only.
+def alone() -> tuple[int, int]:
+    return 0, 1
 
+
+class EpochOrder(Sampler):
+    """Batches in an order that depends on the seed and the epoch only, or without a seed in that of the rows.
+
+    Of processes that train together each gets its share of every batch, so that steps are those of one process. All
+    have the same number of batches; one whose share of the last would be empty gets a row of another's.
     `epoch` says which one runs: Lightning calls `set_epoch` of samplers, but never of batch samplers.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
+    def __init__(
+        self, size: int, batch_size: int, seed: int | None, epoch: Callable[[], int],
+        share: Callable[[], tuple[int, int]] = alone,
+    ) -> None:  # fmt: skip
+        """`share`: number of this process, and how many there are."""
+        self.size, self.batch_size, self.seed, self.epoch, self.share = size, batch_size, seed, epoch, share
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
+        rank, processes = self.share()
         for start in range(0, self.size, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+            batch = order[start : start + self.batch_size].tolist()
+            yield batch[rank::processes] or batch[:1]
 
     def __len__(self) -> int:
         return math.ceil(self.size / self.batch_size)
