@@ -227,6 +227,7 @@ class QuantSpec(Spec):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     calibration_segments: Positive = 512
+    portable: bool = True  # the same integers on x86 without VNNI (quant/portable.py), for up to a bit of some weights
     opset: Annotated[int, Field(ge=13, le=20)] = 17
 
     def recipe(self) -> TrainSpec:
