@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -57,7 +56,7 @@ def test_rounding_never_lifts_a_pair_above_the_limit(weights: list[float]) -> No
     assert int(rounded.abs().max()) <= 127
 
 
-@pytest.mark.parametrize(("count", "most"), [(9, 1.6), (64, 1.85)])
+@pytest.mark.parametrize(("count", "most"), [(9, 1.7), (64, 1.85)])
 def test_a_pair_costs_less_than_a_bit(count: int, most: float) -> None:
     """The range of filters of normal weights grows by less than 7 bits for all would let it."""
     torch.manual_seed(0)
