@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from system.errors import ConfigError
 from system.models.network import Shape
 from system.registry import unknown
-from system.spec import ModelSpec
+from system.spec import ModelSpec, QuantSpec
+
+USUAL = QuantSpec()
 
 
 class Backend(Protocol):
     """float deploy form -> quantized network -> integer ONNX graph"""
 
-    def prepare(self, network: nn.Module, spec: ModelSpec, shape: Shape, classes: int) -> nn.Module:
+    def prepare(
+        self, network: nn.Module, spec: ModelSpec, shape: Shape, classes: int, how: QuantSpec = USUAL
+    ) -> nn.Module:
         """A quantized network with the weights of a float deploy form, not calibrated yet."""
 
     def calibrate(self, quantized: nn.Module, batches: list[Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from quant.factory import TrainableBackend
 from quant.integer import Grid
-from quant.quantizers import IntegerWeights, Quantizer, Quantizers
+from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, weight_range
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # brevitas looks for a CUDA compiler
 with warnings.catch_warnings():
@@ -42,11 +42,26 @@ class BrevitasQuantizer(Quantizer):
         return Grid(proxy.scale().detach().reshape(()), proxy.zero_point().detach().float().reshape(()))
 
 
-class Convolution(qnn.QuantConv2d):
-    """int8 weights, a scale per output channel."""
+class WeightRange(nn.Module):
+    """Where brevitas takes the largest absolute weight of each output channel: (C', n) -> (C',)"""
 
-    def __init__(self, *shape: Any, **options: Any) -> None:
-        super().__init__(*shape, **options, weight_quant=Int8WeightPerChannelFloat)
+    def __init__(self, form: WeightForm) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return weight_range(rows, self.form)
+
+
+class Weights(Int8WeightPerChannelFloat):  # brevitas reads these by name
+    scaling_stats_impl = WeightRange
+
+
+class Convolution(qnn.QuantConv2d):
+    """Integer weights, a scale per output channel."""
+
+    def __init__(self, *shape: Any, form: WeightForm = BYTES, **options: Any) -> None:
+        super().__init__(*shape, **options, weight_quant=Weights, weight_bit_width=form.bits, weight_form=form)
 
     def integers(self) -> IntegerWeights:
         weight = self.quant_weight()

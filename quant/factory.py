@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from quant import layers, norms, pools
-from quant.quantizers import Quantizer, Quantizers
+from quant.backend import USUAL
+from quant.quantizers import Quantizer, Quantizers, WeightForm
 from quant.writer import write_onnx
 from system.complexity import Map
 from system.errors import RunError
 from system.models.layers import Pair, conv_map, dilated, has_bias, largest, same_padding
 from system.models.network import Network, Shape
-from system.spec import ModelSpec
+from system.spec import ModelSpec, QuantSpec
 
 
 class QuantLayers:
@@ -113,8 +114,13 @@ class TrainableBackend:
 
     quantizers: Quantizers
 
-    def prepare(self, network: Network, spec: ModelSpec, shape: Shape, classes: int) -> nn.Module:
+    def prepare(
+        self, network: Network, spec: ModelSpec, shape: Shape, classes: int, how: QuantSpec = USUAL
+    ) -> nn.Module:
         quantized = Network(QuantLayers(self.quantizers), spec, shape, classes)
+        for module in quantized.modules():
+            if isinstance(module, layers.QuantConv):
+                module.store(WeightForm(portable=how.portable))
         take_parameters(quantized, network)
         return quantized
 

@@ -11,6 +11,7 @@ that ran fastest as integers under ONNX Runtime 1.31 (benchmarks/operator_latenc
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from quant.activations import Activation, activation
 from quant.integer import Grid, Integers, addition, convolution
-from quant.quantizers import Quantizers
+from quant.quantizers import Quantizers, WeightForm
 from quant.ties import summands
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol, pads
 from system.complexity import Map
@@ -99,8 +100,14 @@ class QuantConv(QuantLayer):
     ) -> None:  # fmt: skip
         super().__init__(out)
         self.kernel, self.geometry, self.groups = kernel, (stride, padding, dilation), groups
-        self.conv = make.convolution(x.channels, out.channels, kernel, stride, padding, dilation, groups, bias=bias)
+        shape = (x.channels, out.channels, kernel, stride, padding, dilation, groups)
+        self.convolution = partial(make.convolution, *shape, bias=bias)
+        self.conv = self.convolution()
         self.act = activation(act, make.activation)
+
+    def store(self, form: WeightForm) -> None:
+        """Fresh weights, to be stored in another form than 8 portable bits."""
+        self.conv = self.convolution(form=form)
 
     def simulate(self, x: Tensor) -> Tensor:
         return self.act.simulate(self.conv(x))

@@ -15,16 +15,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
+from quant.backend import USUAL
 from quant.graph import session
+from quant.quantizers import WeightForm, weight_range
 from system.errors import RunError
 from system.files import write_with
 from system.models.network import Shape
 from system.onnx_float import INPUT, export_float
 from system.progress import progress
-from system.spec import ModelSpec
+from system.spec import ModelSpec, QuantSpec
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 ROOTS = ("Sqrt", "ReduceL2", "Reciprocal")  # a module with one of these computes a norm
@@ -43,9 +46,9 @@ class Batches(CalibrationDataReader):
 class StaticNetwork(nn.Module):
     """The float network until it is calibrated, then the quantized graph as it is written: not optimized, in float."""
 
-    def __init__(self, network: nn.Module, shape: Shape) -> None:
+    def __init__(self, network: nn.Module, shape: Shape, form: WeightForm) -> None:
         super().__init__()
-        self.network, self.shape = network, shape
+        self.network, self.shape, self.form = network, shape, form
         self.batches: list[Tensor] = []
         self.runtime: onnxruntime.InferenceSession | None = None
 
@@ -56,10 +59,12 @@ class StaticNetwork(nn.Module):
         with tempfile.TemporaryDirectory() as folder, progress("quantizing with ONNX Runtime", None):
             source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             export_float(self.network, self.shape, source, opset)
+            model = onnx.load(str(source))
             quietly(
                 quantize_static, source, target, Batches(self.batches), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                nodes_to_exclude=inside_norms(onnx.load(str(source))),
+                nodes_to_exclude=inside_norms(model),
+                extra_options={"TensorQuantOverrides": weight_scales(model, self.form)},
             )  # fmt: skip
             return onnx.load(str(target))
 
@@ -79,6 +84,25 @@ def inside_norms(model: onnx.ModelProto) -> list[str]:
     return [n.name for n in model.graph.node if scope(n.name) in scopes and n.op_type not in WEIGHTED]
 
 
+def weight_scales(model: onnx.ModelProto, form: WeightForm) -> dict[str, list[dict[str, Any]]]:
+    """What the quantizer is told of every weight: its scale for each output channel."""
+    matrices = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if len(tensor.dims) > 1
+    }
+    scales = {}
+    for node in model.graph.node:
+        if node.op_type not in WEIGHTED or node.input[1] not in matrices:
+            continue
+        weight = matrices[node.input[1]]
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        axis = 0 if node.op_type == "Conv" or transposed else 1
+        rows = torch.from_numpy(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).copy())
+        scale = weight_range(rows, form).numpy() / np.float32(form.largest)
+        scale[scale == 0] = 1  # weights that are nothing but zero
+        scales[node.input[1]] = [{"axis": axis, "scale": s, "zero_point": np.int8(0)} for s in scale]
+    return scales
+
+
 def quietly(call: Any, *arguments: Any, **options: Any) -> None:
     """The quantizer advises, by the root logger, to preprocess: the deploy form has nothing left to fuse."""
     logging.disable(logging.WARNING)
@@ -91,8 +115,10 @@ def quietly(call: Any, *arguments: Any, **options: Any) -> None:
 class StaticBackend:
     """See quant.backend.Backend."""
 
-    def prepare(self, network: nn.Module, spec: ModelSpec | None, shape: Shape, classes: int) -> StaticNetwork:
-        return StaticNetwork(network.eval(), shape)
+    def prepare(
+        self, network: nn.Module, spec: ModelSpec | None, shape: Shape, classes: int, how: QuantSpec = USUAL
+    ) -> StaticNetwork:
+        return StaticNetwork(network.eval(), shape, WeightForm(portable=how.portable))
 
     def calibrate(self, quantized: nn.Module, batches: list[Tensor]) -> None:
         assert isinstance(quantized, StaticNetwork)

@@ -14,6 +14,7 @@ from torch import nn
 from quant.graph import Graph, fusion, logit_scale, read_graph, run_batches, session
 from quant.graph_cost import graph_complexity
 from quant.graph_memory import peak_activations
+from quant.portable import proof
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData, Segments
 from system.energy import energy_of
@@ -70,6 +71,7 @@ def report(
     parity["fused"] = {
         "conv_total": fused.conv_total, "conv_integer": fused.conv_integer, "operators": fused.operators,
     }  # fmt: skip
+    parity["portable"] = proof(graph)
     first = next(inputs(checkpoint, data.train, batch=1))
     parity["latency_ms"] = latency({"fp32": folder / "float.onnx", "int8": path}, first)
     alone = session(path, threads=1)

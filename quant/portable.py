@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 
 from quant.graph import Graph, layer_name
-from quant.graph_cost import WEIGHT
+from quant.quantizers import PAIR
 
-MOST = (2**15 - 1) // 255  # of the sum of two weights: 128; the least is -128
+WEIGHT = {"QLinearConv": 3, "Conv": 1, "Gemm": 1, "MatMul": 1}  # which input of the operator
 
 
 class Layer(NamedTuple):
@@ -39,7 +39,7 @@ def proof(graph: Graph) -> dict[str, Any]:
         "filters": sum(layer.filters for layer in layers),
         "unsafe_filters": unsafe,
         "largest_pair": max((layer.pair for layer in layers), key=abs, default=0),
-        "limit": MOST,
+        "limit": PAIR,
         "unsafe_layers": {layer.name: layer.unsafe for layer in layers if layer.unsafe},
     }
 
@@ -54,7 +54,7 @@ def examined(graph: Graph, node: onnx.NodeProto) -> Layer | None:
     filters = np.sort(np.pad(filters, ((0, 0), (0, 2))), axis=1)  # zeros that a filter may be filled up with
     high, low = filters[:, -2:].sum(axis=1), filters[:, :2].sum(axis=1)
     farthest = np.where(high > -low, high, low)
-    unsafe = int(((high > MOST) | (low < -MOST)).sum())
+    unsafe = int(((high > PAIR) | (low < -PAIR)).sum())
     return Layer(layer_name(node), len(weight), unsafe, int(farthest[np.abs(farthest).argmax()]))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from quant.factory import TrainableBackend
 from quant.integer import Grid
-from quant.quantizers import IntegerWeights, Quantizer, Quantizers
+from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, weight_range
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -43,16 +43,28 @@ class ToolkitQuantizer(Quantizer):
         return Grid(self.inner.step_size.detach().reshape(()).clamp(min=LEAST), torch.tensor(zero_point))
 
 
-class Convolution(QuantConv2d):
-    """int8 weights, a scale per output channel; the input is quantized already."""
+class WeightQuantizer(TensorQuantizer):
+    """A range per output channel, of the weights as they are."""
 
-    def __init__(self, *shape: Any, **options: Any) -> None:
+    def __init__(self, form: WeightForm) -> None:
+        super().__init__(QuantDescriptor(num_bits=form.bits, axis=(0,)))
+        self.form = form
+
+    def _get_amax(self, inputs: Tensor) -> Tensor:
+        return weight_range(inputs.detach().flatten(1), self.form).reshape(-1, 1, 1, 1)
+
+
+class Convolution(QuantConv2d):
+    """Integer weights, a scale per output channel; the input is quantized already."""
+
+    def __init__(self, *shape: Any, form: WeightForm = BYTES, **options: Any) -> None:
         super().__init__(*shape, **options)
         self.input_quantizer.disable()
+        self.form, self._weight_quantizer = form, WeightQuantizer(form)
 
     def integers(self) -> IntegerWeights:
         weight = self.weight.detach()
-        scale = weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
+        scale = weight_range(weight.flatten(1), self.form).clamp(min=1e-12) / self.form.largest
         return IntegerWeights(torch.round(weight / scale[:, None, None, None]), scale)
 
 

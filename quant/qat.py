@@ -78,7 +78,7 @@ def quantize(
             f"quantization-aware training is for networks of at most {MOST_TRAINED:,} parameters, found {params:,}; "
             "python quant/run.py ptq quantizes without training"
         )
-    quantized = backend.prepare(deployed, spec.model, shape, classes)
+    quantized = backend.prepare(deployed, spec.model, shape, classes, spec.quant)
     backend.calibrate(quantized, calibration_inputs(checkpoint, data))
     history: dict[str, Any] = {}
     if len(data.validation):
@@ -90,7 +90,7 @@ def quantize(
     folder.mkdir(parents=True, exist_ok=True)
     export_float(deployed, shape, folder / "float.onnx", spec.quant.opset)
     backend.export_onnx(quantized, shape, folder / "int8.onnx", spec.quant.opset)
-    frozen.keep(quantized, folder)
+    frozen.keep(quantized, spec.quant, folder)
     parity = report(checkpoint, data, quantized, deployed, folder, backend.parameter_bits(quantized))
     parity["validation"] = history
     write_json(folder / "parity.json", parity)

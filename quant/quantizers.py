@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.integer import LEVELS, Grid
+
+PAIR = (2**15 - 1) // LEVELS  # 128: what the sum of two integer weights may be, and the negative of it
+ABOVE = 1e-6  # of a scale, so that float32 cannot bring it below the least: exact pairs of sum 128 round to 128
 
 
 class Quantizer(nn.Module):
@@ -35,6 +39,30 @@ class FixedQuantizer(Quantizer):
         return x + (torch.round(x / scale) * scale - x).detach()
 
 
+class WeightForm(NamedTuple):
+    """How the weights of a layer are stored: symmetric integers, with a scale per output channel."""
+
+    bits: int = 8
+    portable: bool = True  # no two products overflow 16 bits (quant/portable.py)
+
+    @property
+    def largest(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
+
+BYTES = WeightForm()
+
+
+def weight_range(rows: Tensor, form: WeightForm) -> Tensor:
+    """(C', n) real weights -> (C',) what the largest integer stands for, so that all weights fit."""
+    largest = rows.abs().amax(dim=1)
+    if not form.portable or 2 * form.largest <= PAIR:
+        return largest
+    rows = F.pad(rows, (0, 2))  # zeros that a filter may be filled up with
+    pairs = torch.maximum(rows.topk(2).values.sum(dim=1), -rows.topk(2, largest=False).values.sum(dim=1))
+    return torch.maximum(largest, pairs * (form.largest / PAIR * (1 + ABOVE)))
+
+
 class IntegerWeights(NamedTuple):
     """What a convolution stores: float32 tensors that hold integers, and the scale of each output channel."""
 
@@ -43,7 +71,8 @@ class IntegerWeights(NamedTuple):
 
 
 class Quantizers(NamedTuple):
-    """The two of a library. Convolutions take the arguments of nn.Conv2d, and real values; they have `integers()`."""
+    """The two of a library. Convolutions take the arguments of nn.Conv2d and `form`, a WeightForm, and real values;
+    they have `integers()`."""
 
     activation: Callable[[bool], Quantizer]  # whether values are cut at zero
     convolution: Callable[..., Any]

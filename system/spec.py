@@ -258,6 +258,7 @@ class QuantSpec(Spec):
     # share of the training at whose end the ranges of activations, and statistics of norms, stay as they are
     frozen_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     calibration_segments: Positive = 512
+    portable: bool = True  # the same integers on x86 without VNNI (quant/portable.py), for up to a bit of some weights
     opset: Annotated[int, Field(ge=13, le=20)] = 17
 
     def recipe(self, label_smoothing: float = 0.0) -> TrainSpec:

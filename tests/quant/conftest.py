@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from quant.backend import Backend
+from quant.backend import USUAL, Backend
 from system.models.network import Network, Shape, build
 from system.models.reparam import deploy
-from system.spec import ModelSpec, StageSpec
+from system.spec import ModelSpec, QuantSpec, StageSpec
 
 from .light import LightBackend
 
@@ -74,12 +74,12 @@ def made_features(count: int = 64, shape: Shape = SHAPE) -> torch.Tensor:
     return features
 
 
-def quantize(spec: ModelSpec, backend: Backend, folder: Path) -> Quantized:
+def quantize(spec: ModelSpec, backend: Backend, folder: Path, how: QuantSpec = USUAL) -> Quantized:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     features = made_features()
     deployed = deploy(random_network(spec, features), spec, SHAPE, CLASSES)
-    network = backend.prepare(deployed, spec, SHAPE, CLASSES)
+    network = backend.prepare(deployed, spec, SHAPE, CLASSES, how)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         backend.calibrate(network, list(features.split(16)))

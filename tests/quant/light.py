@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.factory import TrainableBackend
 from quant.integer import Grid
-from quant.quantizers import IntegerWeights, Quantizer, Quantizers
+from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, weight_range
 
 
 class SeenRange(Quantizer):
@@ -35,8 +35,12 @@ class SeenRange(Quantizer):
 
 
 class RoundedConv2d(nn.Conv2d):
+    def __init__(self, *shape: Any, form: WeightForm = BYTES, **options: Any) -> None:
+        super().__init__(*shape, **options)
+        self.form = form
+
     def integers(self) -> IntegerWeights:
-        scale = self.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
+        scale = weight_range(self.weight.detach().flatten(1), self.form).clamp(min=1e-12) / self.form.largest
         return IntegerWeights(torch.round(self.weight.detach() / scale[:, None, None, None]), scale)
 
     def forward(self, x: Tensor) -> Tensor:
