@@ -41,6 +41,7 @@ CONFIGS = ROOT / "system" / "configs"
 AS_PUBLISHED = "128k_params_30M_macs"
 BACKEND = "brevitas"
 OURS = "ours"
+WITH_RESPONSES = ("cp_mobile", OURS)  # whose recipes convolve recordings with microphone responses
 
 
 class Rival(NamedTuple):
@@ -73,6 +74,8 @@ def job(name: str, rival: Rival, args: argparse.Namespace, fold: int, classes: i
         if fitted.spec is None:
             raise ConfigError(f"{rival.label} does not fit {args.budget}: {fitted.reason}")
         settings["model.width"] = fitted.spec.width
+    if args.device_irs and name in WITH_RESPONSES:
+        settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
     return Job(root / name / f"f{fold}", rival.config, settings, BACKEND)

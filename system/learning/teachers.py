@@ -1,7 +1,8 @@
 """Knowledge distillation: what teachers say of the training part, told once and kept in the cache.
 
-A teacher is a run folder, a checkpoint (model.safetensors) or a file of logits; several are an ensemble, averaged in
-log space (their log probabilities; of events, their log odds). One that is a run hears each recording
+A teacher is a run folder, a checkpoint (model.safetensors) or a file of logits, `{fold}` in its name the test fold;
+several are an ensemble, averaged in log space (their log probabilities; of events, their log odds). One that is a run
+hears each recording
 
 - as it was recorded: no simulated device, no augmentation, so that a student learns from its own altered view what the
   teacher says of the plain one (as in CP-JKU's code of 2023, whose teachers' logits are files too);
@@ -121,7 +122,7 @@ def teachers_of(spec: ExperimentSpec, data: PreparedData, device: str = "cpu") -
     grid = Grid.of(data, spec.distill.offsets if spec.augment.random_crop else 1)
     total: np.ndarray | float = 0.0
     for name in spec.distill.teachers:
-        path = Path(name).expanduser()
+        path = Path(name.replace("{fold}", str(spec.data.fold))).expanduser()
         if path.suffix in (".npz", ".csv"):
             said = grid.spread(_from_file(path, data))
         else:

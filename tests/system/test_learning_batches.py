@@ -50,6 +50,22 @@ def test_an_epoch_sees_every_clip_once_in_an_order_of_its_own() -> None:
     assert list(EpochOrder(10, 4, seed=4, epoch=lambda: 0)) != list(EpochOrder(10, 4, seed=3, epoch=lambda: 0))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 16])
+@pytest.mark.parametrize("seed", [3, None])
+def test_processes_share_every_batch(size: int, seed: int | None) -> None:
+    """No row is left out, and none is twice but in a last batch that has fewer rows than there are processes."""
+    alone = list(EpochOrder(size, 4, seed, lambda: 5))
+    shares = [list(EpochOrder(size, 4, seed, lambda: 5, lambda rank=rank: (rank, 3))) for rank in range(3)]
+    assert {len(share) for share in shares} == {len(alone)}
+    for number, batch in enumerate(alone):
+        together = [row for share in shares for row in share[number]]
+        assert set(together) == set(batch)
+        assert len(together) == max(len(batch), 3)
+        assert all(share[number] for share in shares)
+    if seed is None:
+        assert [row for batch in alone for row in batch] == list(range(size))
+
+
 def test_crops_depend_on_seed_epoch_and_batch_alone() -> None:
     data = tiny.with_recordings(tiny.data())
     assert data.recordings is not None

@@ -156,8 +156,8 @@ def test_crops_hear_the_teacher_at_their_own_offset(folder: Path, tmp_path: Path
 def test_what_a_teacher_said_is_kept_until_it_says_otherwise(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = run_of(tmp_path / "run", student(folder))
-    data = prepared(student(folder))
+    run_of(tmp_path / "run1", student(folder))
+    path, data = tmp_path / "run{fold}", prepared(student(folder))
     asked: list[Any] = []
     listen = teachers._listen
     monkeypatch.setattr(teachers, "_listen", lambda *args: (asked.append(args), listen(*args))[1])
@@ -169,7 +169,7 @@ def test_what_a_teacher_said_is_kept_until_it_says_otherwise(
     assert len(asked) == 1
     teachers_of(student(folder, path, crop=True), data)
     assert len(asked) == 2
-    run_of(path, student(folder), seed=1)
+    run_of(tmp_path / "run1", student(folder), seed=1)
     teachers_of(student(folder, path), data)
     assert len(asked) == 3
 
