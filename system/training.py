@@ -293,7 +293,9 @@ def fit(
             standardization, frozen = (source.mean, source.std), frozen_parts(network, spec.init.frozen)
         network = network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
     mean, std = standardization or statistics(data.train)
-    batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch, torch_device(device))
+    batches, inputs = training_data(
+        spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
+    )
     module = Classifier(network, spec, inputs, model, frozen)
     require_grad(module.frozen, False)
     if before_epoch is not None:

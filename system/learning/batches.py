@@ -14,6 +14,8 @@ from system.data.recordings import Recordings
 from system.dataset import Segments
 from system.learning.teachers import Teachers
 
+RESIDENT = 0.4  # share of a GPU's free memory that features may take
+
 
 def statistics(segments: Segments) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each mel band over a part: two arrays of (mel bands,)."""
@@ -35,10 +37,17 @@ def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 class FeatureBatches(Dataset):
-    """Whole batches of (features, label[, teachers' logits]) by indexing; no Python loop over clips."""
+    """Whole batches of (features, label[, teachers' logits]) by indexing; no Python loop over clips.
 
-    def __init__(self, segments: Segments, teachers: Teachers | None = None) -> None:
-        self.features, self.teachers = segments.features, teachers
+    On a GPU with room for them all features stay in its memory: copying each batch there costs more than a small
+    network's step.
+    """
+
+    def __init__(self, segments: Segments, teachers: Teachers | None = None, device: str = "cpu") -> None:
+        self.features: np.ndarray | Tensor = segments.features
+        self.teachers = teachers
+        if device == "cuda" and segments.features.nbytes < RESIDENT * torch.cuda.mem_get_info()[0]:
+            self.features = torch.from_numpy(np.array(segments.features)).to(device)
         self.label = torch.from_numpy(np.asarray(segments.label))
 
     def __len__(self) -> int:
@@ -46,7 +55,8 @@ class FeatureBatches(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         taught = () if self.teachers is None else (self.teachers.at(indices),)
-        return torch.from_numpy(np.asarray(self.features[indices])), self.label[indices], *taught
+        some = self.features[indices]
+        return some if isinstance(some, Tensor) else torch.from_numpy(np.asarray(some)), self.label[indices], *taught
 
 
 class SampleBatches(Dataset):

@@ -79,17 +79,18 @@ class Inputs(nn.Module):
 
 def training_data(
     spec: ExperimentSpec, data: PreparedData, mean: np.ndarray, std: np.ndarray, epoch: Callable[[], int],
-    device: str = "cpu",
+    device: str = "cpu", alone: bool = True,
 ) -> tuple[Dataset, Inputs]:  # fmt: skip
     """The batches that the augmentations of `spec` need, and what makes inputs of them; `epoch` says which one runs.
 
-    Teachers are asked on `device`, if they were not before. Raises DataError for impulse responses that cannot be
-    used, crops where labels are those of segments, and what `teachers_of` refuses.
+    Teachers are asked on `device`, if they were not before; a process that trains `alone` keeps features there. Raises
+    DataError for impulse responses that cannot be used, crops where labels are those of segments, and what
+    `teachers_of` refuses.
     """
     teachers = teachers_of(spec, data, device)
     shared = (spec, data.task, len(data.classes), mean, std)
     if not reads_samples(spec.augment):
-        return FeatureBatches(data.train, teachers), Inputs(*shared)
+        return FeatureBatches(data.train, teachers, device if alone else "cpu"), Inputs(*shared)
     recordings = data.recordings
     if recordings is None:
         raise ValueError("augmentation of samples: the prepared data has features only")

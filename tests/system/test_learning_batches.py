@@ -50,6 +50,15 @@ def test_an_epoch_sees_every_clip_once_in_an_order_of_its_own() -> None:
     assert list(EpochOrder(10, 4, seed=4, epoch=lambda: 0)) != list(EpochOrder(10, 4, seed=3, epoch=lambda: 0))
 
 
+@pytest.mark.gpu
+def test_features_that_stay_on_a_gpu_are_the_same() -> None:
+    part = tiny.segments(20, 1)
+    here, there = FeatureBatches(part), FeatureBatches(part, device="cuda")
+    assert isinstance(there.features, torch.Tensor)
+    for one, other in zip(here.__getitems__([3, 1, 7]), there.__getitems__([3, 1, 7]), strict=True):
+        assert torch.equal(one, other.cpu())
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 9, 16])
 @pytest.mark.parametrize("seed", [3, None])
 def test_processes_share_every_batch(size: int, seed: int | None) -> None:
