@@ -3,7 +3,7 @@
 
     D=../shared/data
     python benchmarks/accuracy.py --data-root $D/esc10_32k --device-irs $D/micirp --folds 1
-    python benchmarks/accuracy.py --data-root $D/esc10_32k --device-irs $D/micirp --budget 3M_macs
+    python benchmarks/accuracy.py --data-root $D/esc10_32k --device-irs $D/micirp --budget 3M_macs,128k_params_30M_macs
     python benchmarks/accuracy.py --data-root $D/speech_commands_6w_16k --budget 3M_macs
 
 Every network is trained by the recipe of its own configuration, on the same recordings and with the same number of
@@ -11,9 +11,10 @@ passes over them (--epochs), and quantized by quant/run.py qat. Within 128k_para
 for another budget their width is solved. Ours is system/configs/best_128k.yaml or best_3M.yaml; where it is missing, or
 a teacher it names is not trained, it is left out and that is said.
 
-Runs are folders under --out, by data set, budget and epochs, and the same command goes on where it stopped. The test
-fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the
-float network of the first row named by --reference. accuracy.md, .json and .png are written beside the runs.
+Its teacher (--teacher, else the configuration's) is trained before, by a command of its own, which comes on top. Runs
+are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test fold of
+a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the float
+network --reference of the same budget. accuracy.md, .json and .png are written beside the runs.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ class Rival(NamedTuple):
     config: Path
 
 
+Plan = dict[str, list[Job]]
+
+
 def rivals(budget: str) -> dict[str, Rival]:
     """What is trained, by the name of its folder."""
     ours = "best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml"
@@ -62,30 +66,33 @@ def rivals(budget: str) -> dict[str, Rival]:
     }
 
 
-def job(name: str, rival: Rival, args: argparse.Namespace, fold: int, classes: int, root: Path) -> Job:
+def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: int, classes: int, root: Path) -> Job:
     """Raises ConfigError if the design does not fit the budget at any width."""
     spec = load_experiment(rival.config)
     settings: dict[str, Any] = {
         "data.dataset": "csv", "data.root": args.data_root, "data.fold": fold, "data.device_irs": args.device_irs,
         "train.epochs": args.epochs, "seed": args.seed, "budget": None,
     }  # fmt: skip
-    if name != OURS and args.budget != AS_PUBLISHED:
-        fitted = fit_width(spec.model, Budget.parse(args.budget), spec.input_shape(), classes)
+    if name != OURS and budget != AS_PUBLISHED:
+        fitted = fit_width(spec.model, Budget.parse(budget), spec.input_shape(), classes)
         if fitted.spec is None:
-            raise ConfigError(f"{rival.label} does not fit {args.budget}: {fitted.reason}")
+            raise ConfigError(f"{rival.label} does not fit {budget}: {fitted.reason}")
         settings["model.width"] = fitted.spec.width
+    if name == OURS and args.teacher:
+        settings["distill.teachers"] = args.teacher
     if args.device_irs and name in WITH_RESPONSES:
         settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
-    return Job(root / name / f"f{fold}", rival.config, settings, BACKEND)
+    return Job(root / budget / name / f"f{fold}", rival.config, settings, BACKEND)
 
 
-def absent(rival: Rival, folds: Sequence[int]) -> str | None:
+def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | None:
     """Why a network is left out, if it is."""
     if not rival.config.is_file():
         return f"there is no {rival.config.name}"
     teachers = (load_yaml(rival.config).get("distill") or {}).get("teachers") or []
+    teachers = asked if teachers and asked else teachers
     for fold in folds:
         for teacher in teachers:
             if not Path(teacher.replace("{fold}", str(fold))).expanduser().exists():
@@ -146,6 +153,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     """Accuracy against MACs; hollow float, filled INT8, bars the bootstrap over clips."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -158,8 +166,10 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         x = one["macs"] / 1e6 * (1.01 if integer else 0.99)
         axes.errorbar(x, value, [[value - low], [high - value]], marker="o", color=f"C{number}", capsize=2,
                       markerfacecolor=f"C{number}" if integer else "none",
-                      label=one["network"] if integer else None)  # fmt: skip
+                      label=one["network"] if integer and one["budget"] == rows[0]["budget"] else None)  # fmt: skip
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("million MACs of the deployed network (hollow: float, filled: INT8)")
     axes.set_ylabel("macro accuracy of segments")
     axes.set_title(title, fontsize=10)
@@ -168,36 +178,43 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def run(args: argparse.Namespace) -> None:
-    root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-{args.budget}-e{args.epochs}"
-    known = rivals(args.budget)
+def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes: int, root: Path) -> Plan:
+    """Network -> its runs, one for each fold; what cannot be trained is left out and told."""
+    known = rivals(budget)
     names = [name.strip() for name in args.networks.split(",")] if args.networks else list(known)
     if wrong := [name for name in names if name not in known]:
         raise ConfigError(f"--networks: expected some of {', '.join(known)}; found {wrong[0]!r}")
-    folds = [int(word) for word in args.folds.split(",")]
-    classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), args.seed).classes)
-    jobs: dict[str, list[Job]] = {}
+    jobs: Plan = {}
     for name in names:
-        if why := absent(known[name], folds):
-            print(f"{known[name].label}: left out, {why}", file=sys.stderr)
+        if why := absent(known[name], folds, args.teacher):
+            print(f"{known[name].label}: left out within {budget}, {why}", file=sys.stderr)
             continue
-        jobs[name] = [job(name, known[name], args, fold, classes, root) for fold in folds]
+        jobs[name] = [job(name, known[name], budget, args, fold, classes, root) for fold in folds]
     if not jobs:
-        raise ConfigError("--networks: nothing is left to train")
+        raise ConfigError(f"--networks: nothing is left to train within {budget}")
     if args.reference is not None and args.reference not in jobs:
         raise ConfigError(f"--reference: expected one of {', '.join(jobs)}; found {args.reference!r}")
-    make([each for fold in zip(*jobs.values(), strict=True) for each in fold], args.workers, args.device)
-    first = jobs[args.reference or next(iter(jobs))]
+    return jobs
+
+
+def run(args: argparse.Namespace) -> None:
+    root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-e{args.epochs}"
+    folds, budgets = [int(word) for word in args.folds.split(",")], args.budget.split(",")
+    classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), args.seed).classes)
+    plans = {budget: planned(budget, args, folds, classes, root) for budget in budgets}
+    every = [each for plan in plans.values() for fold in zip(*plan.values(), strict=True) for each in fold]
+    make(every, args.workers, args.device)
     rows = []
-    for name, runs in jobs.items():
-        for form, part in {"float": Path("best"), "INT8": Path("quant") / BACKEND}.items():
-            found = row(known[name].label, form, [each.folder / part for each in runs],
-                        [each.folder / "best" for each in first])  # fmt: skip
-            rows.append({**found, "seconds": mean([seconds(each.folder) for each in runs])})
+    for budget, plan in plans.items():
+        first = [each.folder / "best" for each in plan[args.reference or next(iter(plan))]]
+        for name, runs in plan.items():
+            for form, part in {"float": Path("best"), "INT8": Path("quant") / BACKEND}.items():
+                found = row(rivals(budget)[name].label, form, [each.folder / part for each in runs], first)
+                rows.append({"budget": budget, **found, "seconds": mean([seconds(each.folder) for each in runs])})
     table = markdown(rows)
     write_text(root / "accuracy.md", table)
-    write_json(root / "accuracy.json", {"budget": args.budget, "epochs": args.epochs, "folds": folds, "rows": rows})
-    title = f"{Path(args.data_root).name}, {args.budget}, {args.epochs} passes, folds {args.folds}"
+    write_json(root / "accuracy.json", {"epochs": args.epochs, "folds": folds, "rows": rows})
+    title = f"{root.name}: {args.epochs} passes over the training part, folds {args.folds}"
     write_with(root / "accuracy.png", lambda path: plot(rows, title, path))
     print(table)
     print(f"{root}/accuracy.md, .json and .png")
@@ -207,7 +224,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, metavar="DIR", help="a csv folder")
     parser.add_argument("--device-irs", metavar="DIR", help="simulate devices (data.device_irs)")
-    parser.add_argument("--budget", default=AS_PUBLISHED, metavar="B", help=f"default: {AS_PUBLISHED}, as published")
+    parser.add_argument(
+        "--budget", default=AS_PUBLISHED, metavar="B", help=f"default: {AS_PUBLISHED}; several by commas"
+    )
+    parser.add_argument("--teacher", action="append", default=[], metavar="RUN",
+                        help="of ours, {fold} for the fold; may be repeated (default: as its configuration says)")  # fmt: skip
     parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")
     parser.add_argument("--epochs", type=int, default=60, help="passes over the training part (default: 60)")

@@ -95,7 +95,7 @@ def specialize(args: argparse.Namespace) -> None:
     better = [name for name, row in report.items() if row["better"]]
     chosen = "".join(f" --run {name}={args.run / FOLDER / name}" for name in better)
     print(f"better on their device: {', '.join(better) or 'none'}; quantized, they are packed by "
-          f"submission/pack.py --edition dcase2025 --run {args.run}{chosen}")  # fmt: skip
+          f"submission/pack.py --edition 2025 --run {args.run}{chosen}")  # fmt: skip
 
 
 def evaluate(args: argparse.Namespace) -> None:

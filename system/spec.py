@@ -120,6 +120,7 @@ class ModelSpec(Spec):
     `width` is what the budget solves for; everything else is a choice.
     """
 
+    module: str | None = None  # a network of the catalogue that the fields below cannot say, in their place: a teacher
     width: Positive = 16
     width_multiple: Positive = 4
     band_norm: bool = False  # BatchNorm of each mel band before the stem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -111,10 +111,14 @@ class Network(Mapped):
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
-    """A float network with fresh weights (He initialization, fan-out).
+    """A float network with fresh weights (He initialization, fan-out), or `spec.module`, which has its own.
 
     `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape.
     """
+    if spec.module is not None:
+        from system.models.foreign import foreign  # it counts networks
+
+        return cast(Network, foreign(spec.module, shape, classes))
     network = Network(FloatLayers(form), spec, shape, classes)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -134,7 +138,12 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
 
 
 def complexity(spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Complexity:
-    """The cost of a network for one segment, by arithmetic: no tensor is made."""
+    """The cost of a network for one segment, by arithmetic: no tensor is made but of `spec.module`, in its one form."""
+    if spec.module is not None:
+        from system.models.foreign import foreign
+        from system.models.hooked import count
+
+        return count(foreign(spec.module, shape, classes), shape)
     layers = CostLayers(form)
     Network(layers, spec, shape, classes)
     return Complexity.of(layers.rows)

@@ -87,7 +87,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert said.count("(float, test fold)") == 1
         return tmp_path / name / "best"
 
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29531")
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29531", "--")
     one = train("one")
     found = [train("two", "--devices", "2"), train("torchrun", "--devices", "2", launch=torchrun)]
     first = read_json(one / "scores.json", "")
