@@ -228,7 +228,7 @@ def main() -> int:
         "--budget", default=AS_PUBLISHED, metavar="B", help=f"default: {AS_PUBLISHED}; several by commas"
     )
     parser.add_argument("--teacher", action="append", default=[], metavar="RUN",
-                        help="of ours, {fold} for the fold; may be repeated (default: as its configuration says)")  # fmt: skip
+                        help="of ours, {fold} for the fold; may be repeated (default: as configured)")  # fmt: skip
     parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")
     parser.add_argument("--epochs", type=int, default=60, help="passes over the training part (default: 60)")
