@@ -313,7 +313,7 @@ def main(argv: list[str]) -> None:
     p.add_argument("--devices", type=int, default=1, metavar="N", help="processes that train together on this machine, "
                    "one for each GPU, or on the CPU (default: 1)")  # fmt: skip
     p.add_argument("--nodes", type=int, default=1, metavar="M", help="machines with N each: the same command on each, "
-                   "by torchrun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set")  # fmt: skip
+                   "under `torchrun ... --`, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set")  # fmt: skip
     p.add_argument("--init", metavar="runs/NAME", help="begin with the weights of another run (init.run), and with its "
                    "network and features where the experiment names none")  # fmt: skip
     p.add_argument("--refit", choices=("all",), help="train RUN's network anew on everything, test fold included, "
