@@ -22,7 +22,7 @@ from system.files import whole_file, write_json
 from system.models.reparam import deploy
 from system.onnx_float import export_float
 from system.spec import QuantSpec
-from system.training import Epoch, Model, fit, log_loss_and_accuracy, logits_of
+from system.training import Epoch, OnlineTeacher, fit, log_loss_and_accuracy, logits_of
 
 RESUME_FILE, BEST_FILE = ".qat.ckpt", ".qat.best.pt"
 MOST_TRAINED = 2_000_000  # parameters; larger networks are quantized after training only
@@ -112,11 +112,12 @@ def tune(
     before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
     if not (folder / RESUME_FILE).is_file():
         (folder / BEST_FILE).unlink(missing_ok=True)
+    alike = OnlineTeacher(deployed, quant.distill_weight, quant.distill_temperature)
     started = time.monotonic()
     tuned = fit(
         spec.changed(train=quant.recipe(spec.train.label_smoothing).plain()), data, network=quantized,
         standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
-        model=Model(deployed, quant.distill_weight, quant.distill_temperature) if quant.distill_weight else None,
+        teacher=alike if quant.distill_weight else None,
         before_epoch=lambda epoch: hold_ranges(quantized, epoch, quant),
         on_epoch=lambda row: keep_best(quantized, row, folder / BEST_FILE) if len(data.validation) else None,
         resume_file=folder / RESUME_FILE,

@@ -89,8 +89,8 @@ def torch_device(device: str) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-class Model(NamedTuple):
-    """A network to be like: it hears what the trained one hears, augmented alike, and its answer is learned as well."""
+class OnlineTeacher(NamedTuple):
+    """A network that hears what the trained one hears, augmented alike, and whose answers are learned as well."""
 
     network: nn.Module
     weight: float  # of the distance from it, against the rest of the loss
@@ -101,11 +101,11 @@ class Classifier(lightning.LightningModule):
     """The loop body: inputs and targets, classify, the loss of the task; then what is kept of the weights."""
 
     def __init__(
-        self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, model: Model | None = None,
+        self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, teacher: OnlineTeacher | None = None,
         frozen: Sequence[nn.Module] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        self.network, self.spec, self.inputs, self.task, self.model = network, spec, inputs, inputs.task, model
+        self.network, self.spec, self.inputs, self.task, self.teacher = network, spec, inputs, inputs.task, teacher
         self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
         self.rows: EpochOrder | None = None  # of the validation part
@@ -122,10 +122,10 @@ class Classifier(lightning.LightningModule):
         if taught is not None:
             distill = self.spec.distill
             loss = torch.lerp(loss, self.task.distance(logits, taught, distill.temperature), distill.weight)
-        if self.model is not None:
-            weight, temperature = self.model.weight, self.model.temperature
+        if self.teacher is not None:
+            weight, temperature = self.teacher.weight, self.teacher.temperature
             with torch.no_grad():
-                shares = self.task.shares(self.model.network(x), temperature)
+                shares = self.task.shares(self.teacher.network(x), temperature)
             loss = torch.lerp(loss, self.task.distance(logits, shares, temperature), weight)
         self._losses.append(loss.detach())
         return loss
@@ -143,8 +143,8 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        if self.model is not None:
-            self.model.network.to(self.device).eval().requires_grad_(False)
+        if self.teacher is not None:
+            self.teacher.network.to(self.device).eval().requires_grad_(False)
 
     def on_train_epoch_start(self) -> None:
         self._seed(self.current_epoch)
@@ -267,7 +267,7 @@ def fit(
     *,
     network: nn.Module | None = None,
     standardization: tuple[np.ndarray, np.ndarray] | None = None,
-    model: Model | None = None,
+    teacher: OnlineTeacher | None = None,
     device: str = "auto",
     what: str = "training",
     before_epoch: Callable[[int], object] | None = None,
@@ -279,7 +279,7 @@ def fit(
     """Train by the recipe `spec.train` a fresh network, which may begin with other weights (`spec.init`), or `network`
     with its own `standardization` (mean, std).
 
-    It learns from labels, the teachers `spec.distill`, and `model` if one is given, whose weights come out frozen.
+    It learns from labels, the teachers `spec.distill`, and `teacher` if one is given, whose weights come out frozen.
     Continues from `resume_file` if it exists; the file is written after each epoch. `before_epoch` is called with its
     number, from 0 on; `on_epoch` sees every finished epoch and may raise to stop. An empty validation part is not
     scored. Several `devices`, or `nodes` with as many each, share every batch by Lightning's DDP: gradients are those
@@ -296,7 +296,7 @@ def fit(
     batches, inputs = training_data(
         spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
     )
-    module = Classifier(network, spec, inputs, model, frozen)
+    module = Classifier(network, spec, inputs, teacher, frozen)
     require_grad(module.frozen, False)
     if before_epoch is not None:
         module.before_epoch = before_epoch
@@ -343,8 +343,8 @@ def fit(
         except SystemExit:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from None
     require_grad(module.frozen, True)
-    if model is not None:
-        model.network.cpu()
+    if teacher is not None:
+        teacher.network.cpu()
     return Trained(network.cpu().eval(), mean, std, tuple(module.history))
 
 

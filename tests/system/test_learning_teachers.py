@@ -20,7 +20,7 @@ from system.learning.inputs import training_data
 from system.learning.teachers import Grid, teachers_of, windows
 from system.models.network import build
 from system.spec import AugmentSpec, DataSpec, DistillSpec, ExperimentSpec, FeatureSpec
-from system.training import Model, fit, logits_of
+from system.training import OnlineTeacher, fit, logits_of
 from tests import tiny
 
 OTHER_FRONT_END = FeatureSpec(sample_rate=16000, n_fft=512, win_length=400, hop_length=320, n_mels=24)
@@ -269,14 +269,15 @@ def test_a_student_learns_its_teacher_instead_of_its_labels(folder: Path, tmp_pa
     assert accuracy[1.0][1] > 0.8
 
 
-def test_a_network_to_be_like_is_learned_as_well() -> None:
+def test_a_teacher_that_hears_the_same_is_learned_from() -> None:
     data = tiny.data()
     learns: dict[str, Any] = {"epochs": 6, "batch_size": 4, "learning_rate": 2e-2}
     first = fit(tiny.experiment(**learns), data, device="cpu")
     turned = replace(data, train=replace(data.train, label=(data.train.label + 1) % 3))
     before = {key: value.clone() for key, value in first.network.state_dict().items()}
-    model = Model(first.network.train(), weight=1.0, temperature=1.0)
-    alike = fit(tiny.experiment(**learns), turned, standardization=(first.mean, first.std), model=model, device="cpu")
+    teacher = OnlineTeacher(first.network.train(), weight=1.0, temperature=1.0)
+    given = (first.mean, first.std)
+    alike = fit(tiny.experiment(**learns), turned, standardization=given, teacher=teacher, device="cpu")
     assert all(torch.equal(value, before[key]) for key, value in first.network.state_dict().items())
     found, expected = (logits_of(t.network, data.test, t.mean, t.std).argmax(axis=1) for t in (alike, first))
     assert np.mean(found == expected) > 0.7  # with the labels, which say otherwise, far less
