@@ -8,7 +8,7 @@
 The same network, the DCASE 2024/25 baseline, and its augmentation by three ways that take turns in one process:
 
 - baseline's way: every epoch reads each wav file of 44.1 kHz, and every batch is resampled to 32 kHz and turned into
-  log-mel by torchaudio in the loop;
+  log-mel by torchaudio in the loop; the network keeps PyTorch's default memory layout;
 - cached features: what system/training.py does where no augmentation needs samples;
 - from samples: what it does where crops or speeds are random: log-mel in the loop, but no resampling.
 
@@ -109,6 +109,14 @@ def our_way(spec: ExperimentSpec, data: PreparedData, device: str) -> Callable[[
     return run
 
 
+def made(spec: ExperimentSpec, device: str, ours: bool) -> torch.nn.Module:
+    """The network, in our memory layout or PyTorch's default."""
+    torch.manual_seed(0)
+    network = build(spec.model, spec.input_shape(), CLASSES)
+    layout = memory_format(network) if ours else torch.contiguous_format
+    return network.to(device, memory_format=layout).train()
+
+
 def recordings(root: Path, clips: int) -> None:
     """A csv folder of one-second recordings of noise; a sixth of them, twice, is not trained on."""
     generator = np.random.default_rng(0)
@@ -136,15 +144,13 @@ def compare(args: argparse.Namespace) -> None:
             "cached features": our_way(spec, data, device),
             "from samples": our_way(spec.changed(augment=several.plain()), data, device),
         }
-        torch.manual_seed(0)
-        network = build(spec.model, spec.input_shape(), CLASSES)
-        network = network.to(device, memory_format=memory_format(network)).train()  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(network.parameters())
+        networks = {name: made(spec, device, ours=name != "baseline's way") for name in ways}
         rates: dict[str, list[float]] = {name: [] for name in ways}
         shares: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(args.rounds + 1):
             for name, way in ways.items():
-                clips, waited = 0, 0.0
+                clips, waited, network = 0, 0.0, networks[name]
+                optimizer = torch.optim.AdamW(network.parameters())
                 began = last = time.perf_counter()
                 for x, target in way():
                     if device == "cuda":
