@@ -46,7 +46,7 @@ def proof(graph: Graph) -> dict[str, Any]:
 
 def examined(graph: Graph, node: onnx.NodeProto) -> Layer | None:
     weight = graph.stored(node.input[WEIGHT[node.op_type]])
-    if weight is None or weight.dtype != np.int8:
+    if weight is None or str(weight.dtype) not in ("int4", "int8"):
         return None
     if node.op_type in ("MatMul", "Gemm") and not graph.attribute(node, "transB", 0):
         weight = weight.T
@@ -63,11 +63,12 @@ def statement(found: dict[str, Any]) -> str:
     filters = f"{found['filters']:,} filters"
     if found["proven"]:
         return (
-            f"portable: proven from the weights of all {filters} that no two products overflow 16 bits "
-            f"(|w1 + w2| <= {abs(found['largest_pair'])}, limit {found['limit']}): the same without VNNI"
+            f"Portable: proven from the integer weights of all {filters} that no two products overflow 16 bits "
+            f"(|w1 + w2| is at most {abs(found['largest_pair'])} of {found['limit']}), so that x86 processors without "
+            "VNNI compute the same."
         )
     return (
-        f"not proven portable: in {found['unsafe_filters']:,} of {filters} two products can overflow 16 bits on x86 "
-        f"without VNNI (|w1 + w2| up to {abs(found['largest_pair'])}, limit {found['limit']}), if a kernel makes them "
-        "neighbours and the activations are large"
+        f"Not proven portable: in {found['unsafe_filters']:,} of {filters} two products can overflow 16 bits on x86 "
+        f"processors without VNNI (|w1 + w2| is up to {abs(found['largest_pair'])}, the limit {found['limit']}) where "
+        "a kernel makes them neighbours and activations are large."
     )

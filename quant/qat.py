@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from quant import frozen
 from quant.backend import Backend
+from quant.bias_correction import correct_bias
+from quant.equalize import equalize
 from quant.parity import BATCH, report
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
@@ -55,6 +57,48 @@ def deployable(checkpoint: Checkpoint) -> nn.Module:
     return deploy(checkpoint.network(), spec.model, spec.input_shape(), len(checkpoint.classes))
 
 
+def calibrated(checkpoint: Checkpoint, deployed: nn.Module, batches: list[Tensor], backend: Backend) -> nn.Module:
+    """The float deploy form, quantized as `quant` of the experiment says; not trained on, not frozen."""
+    spec, how = checkpoint.spec, checkpoint.spec.quant
+    if how.equalize:
+        deployed = equalize(deployed, batches)
+    quantized = backend.prepare(deployed, spec.model, spec.input_shape(), len(checkpoint.classes), how)
+    backend.calibrate(quantized, batches)
+    if how.correct_bias:
+        correct_bias(deployed, quantized, batches)
+    return quantized
+
+
+def trained(
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    quantized: nn.Module,
+    device: str = "auto",
+    resume_file: Path | None = None,
+) -> dict[str, Any]:
+    """Train a calibrated network; it keeps what it was where that has the lower log loss on validation data.
+
+    Returns log loss and accuracy of both, `calibrated` and `trained`, and which is `exported`.
+    """
+    spec, started = checkpoint.spec, time.monotonic()
+    history: dict[str, Any] = {"exported": "trained"}
+    if len(data.validation):
+        history["calibrated"] = validate(quantized, checkpoint, data)
+    before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
+    tuned = fit(
+        spec.changed(train=spec.quant.recipe().plain()), data, network=quantized,
+        standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
+        resume_file=resume_file,
+    )  # fmt: skip
+    history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
+    if len(data.validation):
+        history["trained"] |= {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
+        if history["calibrated"]["log_loss"] <= tuned.last.log_loss:
+            quantized.load_state_dict(before)
+            history["exported"] = "calibrated"
+    return history
+
+
 def quantize(
     checkpoint: Checkpoint, data: PreparedData, backend: Backend, folder: Path, *, train: bool, device: str = "auto"
 ) -> dict[str, Any]:
@@ -64,7 +108,7 @@ def quantize(
     exported, or without a validation part the trained one. Raises RunError if the network is too large to train so,
     or a layer would not run on integers.
     """
-    spec, classes, shape = checkpoint.spec, len(checkpoint.classes), checkpoint.spec.input_shape()
+    spec, shape = checkpoint.spec, checkpoint.spec.input_shape()
     if data.classes != checkpoint.classes:
         raise RunError(f"trained on classes {', '.join(checkpoint.classes)}; the data has {', '.join(data.classes)}")
     deployed = deployable(checkpoint)
@@ -74,26 +118,13 @@ def quantize(
             f"quantization-aware training is for networks of at most {MOST_TRAINED:,} parameters, found {params:,}; "
             "python quant/run.py ptq quantizes without training"
         )
-    quantized = backend.prepare(deployed, spec.model, shape, classes, spec.quant)
-    backend.calibrate(quantized, calibration_inputs(checkpoint, data))
-    history: dict[str, Any] = {}
-    if len(data.validation):
-        history["calibrated"] = validate(quantized, checkpoint, data)
+    quantized = calibrated(checkpoint, deployed, calibration_inputs(checkpoint, data), backend)
     if train and spec.quant.epochs:
-        calibrated = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
-        started = time.monotonic()
-        tuned = fit(
-            spec.changed(train=spec.quant.recipe().plain()), data, network=quantized,
-            standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
-            resume_file=folder / ".qat.ckpt",
-        )  # fmt: skip
-        history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
+        history = trained(checkpoint, data, quantized, device, folder / ".qat.ckpt")
+    else:
+        history = {"exported": "calibrated"}
         if len(data.validation):
-            history["trained"] |= {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
-            if history["calibrated"]["log_loss"] <= tuned.last.log_loss:
-                quantized.load_state_dict(calibrated)
-                history["exported"] = "calibrated"
-    history.setdefault("exported", "trained" if "trained" in history else "calibrated")
+            history["calibrated"] = validate(quantized, checkpoint, data)
     quantized = backend.freeze(quantized)
     folder.mkdir(parents=True, exist_ok=True)
     export_float(deployed, shape, folder / "float.onnx", spec.quant.opset)
