@@ -179,6 +179,10 @@ def stored_bytes(node: onnx.NodeProto, row: Row) -> dict[str, int]:
     return dict(zip(STORED, (*sizes, scales * SCALE_BYTES, sum(a.size for a in row.others) * SCALE_BYTES), strict=True))
 
 
+def bits(array: np.ndarray) -> int:
+    return int(8 * BYTES_OF[str(array.dtype)])
+
+
 def array_bytes(array: np.ndarray) -> int:
     """As stored: two integers of 4 bits share a byte."""
     return math.ceil(array.size * BYTES_OF[str(array.dtype)])
@@ -190,6 +194,7 @@ def layer(graph: Graph, node: onnx.NodeProto, row: Row) -> dict[str, Any]:
         "kind": row.kind,
         "output": list(graph.shapes[node.output[0]][1:]),
         "params": sum(array.size for array in (*row.weights, *row.biases, *row.others)),
+        **({"weight_bits": bits(row.weights[0])} if row.weights else {}),
         "bytes": sum(stored_bytes(node, row).values()),
         "macs_exact": row.exact,
         "macs_torchinfo": row.torchinfo,
