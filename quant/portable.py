@@ -10,6 +10,7 @@ largest and for the two smallest, zero among them, for a filter may be filled up
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,3 +73,13 @@ def statement(found: dict[str, Any]) -> str:
         f"processors without VNNI (|w1 + w2| is up to {abs(found['largest_pair'])}, the limit {found['limit']}) where "
         "a kernel makes them neighbours and activations are large."
     )
+
+
+def has_vnni() -> bool | None:
+    """Whether this processor has the 8-bit dot products that sum in 32 bits; None where that is not an x86 of Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    flags = next((line.split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None else bool({"avx512_vnni", "avx_vnni"} & set(flags))
