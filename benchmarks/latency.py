@@ -55,7 +55,7 @@ class Forms(NamedTuple):
 
 
 def of_run(run: Path, backend: str, folder: Path) -> Forms:
-    """The files of a quantized run, and its train form. Raises RunError for one that is missing or of the wrong kind."""
+    """The files of a quantized run, and its train form. Raises RunError for one that is missing or of another kind."""
     checkpoint, quantized = load_checkpoint(run / "best" / "model.safetensors"), run / "quant" / backend
     files = {"train": folder / "train.onnx", "float": quantized / "float.onnx", "int8": quantized / "int8.onnx"}
     check_float(files["float"])
@@ -164,9 +164,8 @@ def main(argv: list[str]) -> None:
         print(", ".join(f"{key} {value}" for key, value in found["machine"].items() if value is not None))
         for name, row in found["networks"].items():
             shape = "x".join(map(str, row["shape"]))
-            print(
-                f"{name}: input {shape}, {row['params']:,} parameters, {row['macs']:,} MACs, INT8 {row['total_bytes']:,} bytes"
-            )
+            counts = f"{row['params']:,} parameters, {row['macs']:,} MACs, {row['total_bytes']:,} bytes in INT8"
+            print(f"{name}: input {shape}, {counts}")
         found["rows"] = []
         for threads in args.threads:
             for batch in args.batch:

@@ -50,7 +50,7 @@ def receptive_field(report: Mapping[str, Any]) -> str:
 
 
 def portable(report: Mapping[str, Any]) -> str:
-    found = report["portable"]
+    found = report.get("portable")
     return "Whether the model is portable was not recorded; quantize again." if found is None else statement(found)
 
 
