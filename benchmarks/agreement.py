@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from quant import frozen
-from quant.backend import load_backend
+from quant.backend import BACKENDS, load_backend
 from quant.graph import LEVELS, logit_scale, read_graph, session
 from quant.parity import agreement
 from quant.qat import deployable
@@ -48,16 +48,18 @@ SETTINGS = list(itertools.product(LEVELS, (1, 2)))  # the last but one is the us
 USUAL = ("all", 1)
 
 
-def every_segment(data: DataSpec, features: FeatureSpec) -> Iterator[np.ndarray]:
-    """Log-mel (n, mel bands, frames) of all folds: every segment on every device, in batches."""
+def every_segment(data: DataSpec, features: FeatureSpec, limit: int | None) -> Iterator[np.ndarray]:
+    """Log-mel (n, mel bands, frames) of all folds: every segment, or `limit`, on every device, in batches."""
     folds = DATASETS[data.dataset](data, 0)
     clips = [*folds.train, *folds.validation, *folds.test]
     audio = cached_audio(clips, features.sample_rate, data.segment_seconds, data.silence_rms, data.skip_bad)
     responses, front_end = load_devices(data, features.sample_rate), LogMel(features)
     names = (devices.AS_RECORDED, *((*devices.SEEN, *devices.UNSEEN) if responses else ()))
-    with progress("comparing", len(audio.samples) * len(names), unit="segments") as step:
-        for name, start in itertools.product(names, range(0, len(audio.samples), BATCH)):
-            segments = np.array(audio.samples[start : start + BATCH])
+    count = min(len(audio.samples), limit or len(audio.samples))
+    print(f"{count:,} segments on each of {len(names)} devices: {', '.join(names)}")
+    with progress("comparing", count * len(names), unit="segments") as step:
+        for name, start in itertools.product(names, range(0, count, BATCH)):
+            segments = np.array(audio.samples[start : min(count, start + BATCH)])
             if responses is not None:
                 segments = responses.apply(segments, name)
             with torch.inference_mode():
@@ -66,18 +68,21 @@ def every_segment(data: DataSpec, features: FeatureSpec) -> Iterator[np.ndarray]
 
 
 def compare(run: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Setting -> how equal its logits are to the usual setting's; `torch` is the frozen network."""
+    """Setting -> how equal its logits are to the usual setting's; `torch` is the frozen network, where there is one."""
     checkpoint, folder = load_checkpoint(run / "best" / "model.safetensors"), run / "quant" / args.backend
-    network = frozen.kept(checkpoint, deployable(checkpoint), load_backend(args.backend), folder)
+    network = None
+    if BACKENDS[args.backend].trains:
+        network = frozen.kept(checkpoint, deployable(checkpoint), load_backend(args.backend), folder)
     path = folder / "int8.onnx"
     sessions = {setting: session(path, setting[1], level=setting[0]) for setting in SETTINGS}
     changes = {key: value for key, value in (("root", args.data_root), ("device_irs", args.device_irs)) if value}
     data = checkpoint.spec.data.changed(**changes)
-    outputs: dict[Any, list[np.ndarray]] = {name: [] for name in ("torch", *sessions)}
-    for log_mel in every_segment(data, checkpoint.spec.features):
+    outputs: dict[Any, list[np.ndarray]] = {name: [] for name in (("torch",) if network else ()) + tuple(sessions)}
+    for log_mel in every_segment(data, checkpoint.spec.features, args.limit):
         x = checkpoint.standardize(log_mel)
-        with torch.inference_mode():
-            outputs["torch"].append(network(torch.from_numpy(x)).numpy())
+        if network is not None:
+            with torch.inference_mode():
+                outputs["torch"].append(network(torch.from_numpy(x)).numpy())
         for setting, runtime in sessions.items():
             outputs[setting].append(runtime.run(None, {INPUT: x})[0])
     logits, lsb = {name: np.concatenate(rows) for name, rows in outputs.items()}, logit_scale(read_graph(path))
@@ -97,7 +102,8 @@ def holds(name: str, row: dict[str, Any]) -> bool:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--backend", default="brevitas")
+    parser.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS))
+    parser.add_argument("--limit", type=int, metavar="N", help="segments of each device instead of all")
     parser.add_argument("--data-root", metavar="DIR")
     parser.add_argument("--device-irs", metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from quant.factory import TrainableBackend
 from quant.integer import Grid
-from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, weight_range
+from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, least_range, weight_range
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # brevitas looks for a CUDA compiler
 with warnings.catch_warnings():
@@ -22,6 +22,8 @@ with warnings.catch_warnings():
 
 warnings.filterwarnings("ignore", message="Named tensors and all their associated APIs")
 warnings.filterwarnings("ignore", message="Positional args are being deprecated", category=FutureWarning)
+
+SMALLEST = 1e-10  # range of weights
 
 
 class BrevitasQuantizer(Quantizer):
@@ -53,15 +55,34 @@ class WeightRange(nn.Module):
         return weight_range(rows, self.form)
 
 
-class Weights(Int8WeightPerChannelFloat):  # brevitas reads these by name
+class LearnedRange(nn.Module):
+    """Trained factors of the ranges that weights need (after LSQ, Esser et al. 2020): below one, weights are cut."""
+
+    def __init__(self, scaling_shape: tuple[int, ...], form: WeightForm) -> None:
+        super().__init__()
+        self.form = form
+        self.factor = nn.Parameter(torch.ones(scaling_shape))
+
+    def forward(self, weight: Tensor, threshold: Tensor) -> Tensor:
+        rows = weight.detach().flatten(1)
+        needed, least = (f(rows, self.form).reshape(self.factor.shape) for f in (weight_range, least_range))
+        return torch.maximum(self.factor.abs() * needed, least).clamp(min=SMALLEST) / threshold
+
+
+class Weights(Int8WeightPerChannelFloat):  # brevitas reads what they define by name
     scaling_stats_impl = WeightRange
+
+
+class LearnedWeights(Int8WeightPerChannelFloat):
+    scaling_impl = LearnedRange
 
 
 class Convolution(qnn.QuantConv2d):
     """Integer weights, a scale per output channel."""
 
     def __init__(self, *shape: Any, form: WeightForm = BYTES, **options: Any) -> None:
-        super().__init__(*shape, **options, weight_quant=Weights, weight_bit_width=form.bits, weight_form=form)
+        weights = LearnedWeights if form.learned else Weights
+        super().__init__(*shape, **options, weight_quant=weights, weight_bit_width=form.bits, weight_form=form)
 
     def integers(self) -> IntegerWeights:
         weight = self.quant_weight()

@@ -9,8 +9,10 @@ import numpy as np
 
 from quant.graph import check_float, check_integer, read_graph
 from quant.parity import COMPARED, latency
+from quant.portable import has_vnni, proof
 from system.files import read_json
 from system.onnx_float import INPUT
+from system.throughput import cpu_name
 
 MADE_BY = "python quant/run.py qat or ptq"
 
@@ -26,12 +28,19 @@ def compare(folders: dict[str, Path]) -> str:
         check_integer(folder / "int8.onnx")
         models |= {"float": folder / "float.onnx", name: folder / "int8.onnx"}
     milliseconds = latency(models, noise(models["float"]))
-    return table({name: column(folder, milliseconds[name], milliseconds["float"]) for name, folder in folders.items()})
+    vnni = {True: ", with VNNI", False: ", without VNNI", None: ""}[has_vnni()]
+    columns = {name: column(folder, milliseconds[name], milliseconds["float"]) for name, folder in folders.items()}
+    return f"{table(columns)}\n(batch 1 on {cpu_name()}{vnni})"
 
 
 def noise(path: Path) -> np.ndarray:
     """One input of the graph's own shape: the time does not depend on the values."""
     return np.random.default_rng(0).standard_normal(read_graph(path).shapes[INPUT]).astype(np.float32)
+
+
+def widths(cost: dict[str, Any]) -> str:
+    """Bits of the weights of the file."""
+    return " and ".join(map(str, sorted({row["weight_bits"] for row in cost["layers"] if "weight_bits" in row}))) or "8"
 
 
 def column(folder: Path, int8_ms: float, float_ms: float) -> dict[str, str]:
@@ -45,13 +54,16 @@ def column(folder: Path, int8_ms: float, float_ms: float) -> dict[str, str]:
         if key in change
     }
     return {
-        "weights": parity["validation"]["exported"],
+        "weights": f"{parity['validation']['exported']}, {widths(cost)} bits",
         **scores,
         "segments compared": f"{parity['n']:,}",
         "same decision": f"{parity['argmax_agreement']:.2%}",
         "logits within 1 LSB": f"{parity['within_1_lsb']:.3%}",
         "logits apart at most": f"{parity['max_lsb']} LSB",
         "integer layers": f"{fused['conv_integer']} of {fused['conv_total']}",
+        "without VNNI": "the same, proven"
+        if proof(read_graph(folder / "int8.onnx"))["proven"]
+        else "not proven the same",
         "parameters": f"{cost['params']:,}",
         "MACs": f"{cost['macs']:,}",
         "bytes": f"{cost['total_bytes']:,}{'' if cost['within_budget'] else ' OVER ITS BUDGET'}",

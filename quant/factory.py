@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from quant.backend import USUAL
 from quant.quantizers import Quantizer, Quantizers, WeightForm
 from quant.writer import write_onnx
 from system.complexity import Map
-from system.errors import RunError
+from system.errors import ConfigError, RunError
 from system.models.layers import Pair, conv_map, dilated, has_bias, largest, same_padding
 from system.models.network import Network, Shape
 from system.spec import ModelSpec, QuantSpec
@@ -109,6 +110,18 @@ def take_parameters(quantized: nn.Module, network: nn.Module) -> None:
             target.copy_(tensor)
 
 
+def weight_forms(names: Collection[str], how: QuantSpec) -> dict[str, WeightForm]:
+    """Layer -> how its weights are stored. Raises ConfigError for a pattern that fits none."""
+    if unused := [pattern for pattern in how.layer_bits if not fnmatch.filter(names, pattern)]:
+        raise ConfigError(f"quant.layer_bits: {unused[0]!r} fits no layer; layers are {', '.join(names)}")
+
+    def bits(name: str) -> int:
+        fitting = (bits for pattern, bits in how.layer_bits.items() if fnmatch.fnmatchcase(name, pattern))
+        return next(fitting, how.weight_bits)
+
+    return {name: WeightForm(bits(name), how.portable, how.learned_scales) for name in names}
+
+
 class TrainableBackend:
     """quant.backend.Backend for a library whose quantizers train: all but how ranges are found."""
 
@@ -118,9 +131,9 @@ class TrainableBackend:
         self, network: Network, spec: ModelSpec, shape: Shape, classes: int, how: QuantSpec = USUAL
     ) -> nn.Module:
         quantized = Network(QuantLayers(self.quantizers), spec, shape, classes)
-        for module in quantized.modules():
-            if isinstance(module, layers.QuantConv):
-                module.store(WeightForm(portable=how.portable))
+        weighted = {name: m for name, m in quantized.named_modules() if isinstance(m, layers.QuantConv)}
+        for name, form in weight_forms(weighted, how).items():
+            weighted[name].store(form)
         take_parameters(quantized, network)
         return quantized
 
@@ -152,7 +165,7 @@ class TrainableBackend:
         bits = {}
         for name, module in quantized.named_modules():
             if isinstance(module, layers.QuantConv):
-                bits[f"{name}.conv.weight"] = 8
+                bits[f"{name}.conv.weight"] = module.form.bits
                 if module.conv.bias is not None:
                     bits[f"{name}.conv.bias"] = 32
         return bits

@@ -17,7 +17,7 @@ from system.errors import RunError
 from system.onnx_float import INPUT
 
 INTEGER_CONV = ("QLinearConv", "ConvInteger")
-PASSING = ("DequantizeLinear", "Clip", "Tile", "Transpose", "Identity")
+PASSING = ("DequantizeLinear", "Clip", "Tile", "Transpose", "Identity", "Cast")
 INTEGER_LINEAR = ("QLinearMatMul", "MatMulInteger", "QGemm", "MatMulIntegerToFloat")
 FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "PRelu", "LayerNormalization", "QuantizeLinear", "DequantizeLinear")

@@ -5,6 +5,7 @@ The rules are those of system/complexity.py. MACs are those of the file, before 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from quant.graph import Graph, layer_name
 from system.complexity import BIAS_BYTES, QUANTIZER_BYTES, SCALE_BYTES
 from system.errors import RunError
 
-BYTES_OF = {"int8": 1, "uint8": 1, "int32": BIAS_BYTES, "float32": SCALE_BYTES}
+BYTES_OF = {"int4": 0.5, "int8": 1, "uint8": 1, "int32": BIAS_BYTES, "float32": SCALE_BYTES}
 WEIGHT = {"QLinearConv": 3, "Conv": 1}  # which input of the operator
 BIAS = {"QLinearConv": 8, "Conv": 2, "Gemm": 2, "MatMul": 2}
 STORED = ("weight_bytes", "bias_bytes", "scale_bytes", "other_bytes")  # others: float32, of norms and activations
@@ -174,8 +175,17 @@ def stored_bytes(node: onnx.NodeProto, row: Row) -> dict[str, int]:
     scales = sum(len(array) for array in row.weights if array.dtype != np.float32)
     if node.op_type != "QLinearConv":
         scales += sum(array.size for array in row.biases if array.dtype != np.float32)
-    sizes = [sum(array.size * BYTES_OF[str(array.dtype)] for array in arrays) for arrays in (row.weights, row.biases)]
+    sizes = [sum(map(array_bytes, arrays)) for arrays in (row.weights, row.biases)]
     return dict(zip(STORED, (*sizes, scales * SCALE_BYTES, sum(a.size for a in row.others) * SCALE_BYTES), strict=True))
+
+
+def bits(array: np.ndarray) -> int:
+    return int(8 * BYTES_OF[str(array.dtype)])
+
+
+def array_bytes(array: np.ndarray) -> int:
+    """As stored: two integers of 4 bits share a byte."""
+    return math.ceil(array.size * BYTES_OF[str(array.dtype)])
 
 
 def layer(graph: Graph, node: onnx.NodeProto, row: Row) -> dict[str, Any]:
@@ -184,6 +194,7 @@ def layer(graph: Graph, node: onnx.NodeProto, row: Row) -> dict[str, Any]:
         "kind": row.kind,
         "output": list(graph.shapes[node.output[0]][1:]),
         "params": sum(array.size for array in (*row.weights, *row.biases, *row.others)),
+        **({"weight_bits": bits(row.weights[0])} if row.weights else {}),
         "bytes": sum(stored_bytes(node, row).values()),
         "macs_exact": row.exact,
         "macs_torchinfo": row.torchinfo,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from quant.activations import Activation, activation
 from quant.integer import Grid, Integers, addition, convolution
-from quant.quantizers import Quantizers, WeightForm
+from quant.quantizers import BYTES, Quantizers, WeightForm
 from quant.ties import summands
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol, pads
 from system.complexity import Map
@@ -102,12 +102,12 @@ class QuantConv(QuantLayer):
         self.kernel, self.geometry, self.groups = kernel, (stride, padding, dilation), groups
         shape = (x.channels, out.channels, kernel, stride, padding, dilation, groups)
         self.convolution = partial(make.convolution, *shape, bias=bias)
-        self.conv = self.convolution()
+        self.store(BYTES)
         self.act = activation(act, make.activation)
 
     def store(self, form: WeightForm) -> None:
-        """Fresh weights, to be stored in another form than 8 portable bits."""
-        self.conv = self.convolution(form=form)
+        """Fresh weights, to be stored so."""
+        self.form, self.conv = form, self.convolution(form=form)
 
     def simulate(self, x: Tensor) -> Tensor:
         return self.act.simulate(self.conv(x))
@@ -132,7 +132,7 @@ class QuantConv(QuantLayer):
 
     def write(self, x: Symbol) -> Symbol:
         weight, scale, bias = self.integers(x.grid)
-        tensors = [x.writer.constant(weight.to(torch.int8), "weight"), x.writer.constant(scale, "weight_scale")]
+        tensors = [x.writer.weight(weight, self.form.bits), x.writer.constant(scale, "weight_scale")]
         if bias is not None:
             tensors += [x.writer.constant(bias.to(torch.int32), "bias")]
         folded = self.folded_axis()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from quant.backend import USUAL
 from quant.graph import session
 from quant.quantizers import WeightForm, weight_range
-from system.errors import RunError
+from system.errors import ConfigError, RunError
 from system.files import write_with
 from system.models.network import Shape
 from system.onnx_float import INPUT, export_float
@@ -31,6 +31,7 @@ from system.spec import ModelSpec, QuantSpec
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 ROOTS = ("Sqrt", "ReduceL2", "Reciprocal")  # a module with one of these computes a norm
+TRAINABLE_ONLY = ("weight_bits", "layer_bits", "learned_scales", "correct_bias")  # of QuantSpec
 OPSET = 17  # of the graph that is compared before one is exported
 
 
@@ -118,6 +119,9 @@ class StaticBackend:
     def prepare(
         self, network: nn.Module, spec: ModelSpec | None, shape: Shape, classes: int, how: QuantSpec = USUAL
     ) -> StaticNetwork:
+        for key in TRAINABLE_ONLY:
+            if getattr(how, key) != getattr(USUAL, key):
+                raise ConfigError(f"quant.{key}: the backend onnxruntime has no such thing; brevitas has")
         return StaticNetwork(network.eval(), shape, WeightForm(portable=how.portable))
 
     def calibrate(self, quantized: nn.Module, batches: list[Tensor]) -> None:

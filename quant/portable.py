@@ -10,6 +10,7 @@ largest and for the two smallest, zero among them, for a filter may be filled up
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def proof(graph: Graph) -> dict[str, Any]:
 
 def examined(graph: Graph, node: onnx.NodeProto) -> Layer | None:
     weight = graph.stored(node.input[WEIGHT[node.op_type]])
-    if weight is None or weight.dtype != np.int8:
+    if weight is None or str(weight.dtype) not in ("int4", "int8"):
         return None
     if node.op_type in ("MatMul", "Gemm") and not graph.attribute(node, "transB", 0):
         weight = weight.T
@@ -63,11 +64,22 @@ def statement(found: dict[str, Any]) -> str:
     filters = f"{found['filters']:,} filters"
     if found["proven"]:
         return (
-            f"portable: proven from the weights of all {filters} that no two products overflow 16 bits "
-            f"(|w1 + w2| <= {abs(found['largest_pair'])}, limit {found['limit']}): the same without VNNI"
+            f"Portable: proven from the integer weights of all {filters} that no two products overflow 16 bits "
+            f"(|w1 + w2| is at most {abs(found['largest_pair'])} of {found['limit']}), so that x86 processors without "
+            "VNNI compute the same."
         )
     return (
-        f"not proven portable: in {found['unsafe_filters']:,} of {filters} two products can overflow 16 bits on x86 "
-        f"without VNNI (|w1 + w2| up to {abs(found['largest_pair'])}, limit {found['limit']}), if a kernel makes them "
-        "neighbours and the activations are large"
+        f"Not proven portable: in {found['unsafe_filters']:,} of {filters} two products can overflow 16 bits on x86 "
+        f"processors without VNNI (|w1 + w2| is up to {abs(found['largest_pair'])}, the limit {found['limit']}) where "
+        "a kernel makes them neighbours and activations are large."
     )
+
+
+def has_vnni() -> bool | None:
+    """Whether this processor has the 8-bit dot products that sum in 32 bits; None where that is not an x86 of Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    flags = next((line.split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None else bool({"avx512_vnni", "avx_vnni"} & set(flags))

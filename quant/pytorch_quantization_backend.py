@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from quant.factory import TrainableBackend
 from quant.integer import Grid
 from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, weight_range
+from system.errors import ConfigError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -58,6 +59,10 @@ class Convolution(QuantConv2d):
     """Integer weights, a scale per output channel; the input is quantized already."""
 
     def __init__(self, *shape: Any, form: WeightForm = BYTES, **options: Any) -> None:
+        if form.learned:
+            raise ConfigError(
+                "quant.learned_scales: pytorch_quantization has none for channels; --backend brevitas has"
+            )
         super().__init__(*shape, **options)
         self.input_quantizer.disable()
         self.form, self._weight_quantizer = form, WeightQuantizer(form)

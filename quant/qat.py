@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from quant import frozen
 from quant.backend import Backend
+from quant.bias_correction import correct_bias
+from quant.equalize import equalize
 from quant.parity import BATCH, report
 from quant.quantizers import Quantizer
 from system.checkpoint import Checkpoint
@@ -59,6 +61,18 @@ def deployable(checkpoint: Checkpoint) -> nn.Module:
     return deploy(checkpoint.network(), spec.model, spec.input_shape(), len(checkpoint.classes))
 
 
+def calibrated(checkpoint: Checkpoint, deployed: nn.Module, batches: list[Tensor], backend: Backend) -> nn.Module:
+    """The float deploy form, quantized as `quant` of the experiment says; not trained on, not frozen."""
+    spec, how = checkpoint.spec, checkpoint.spec.quant
+    if how.equalize:
+        deployed = equalize(deployed, batches)
+    quantized = backend.prepare(deployed, spec.model, spec.input_shape(), len(checkpoint.classes), how)
+    backend.calibrate(quantized, batches)
+    if how.correct_bias:
+        correct_bias(deployed, quantized, batches)
+    return quantized
+
+
 def quantize(
     checkpoint: Checkpoint, data: PreparedData, backend: Backend, folder: Path, *, train: bool, device: str = "auto"
 ) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def quantize(
     exported, by the validation log loss of the quantized network; without a validation part the last epoch. Raises
     RunError if the network is too large to train so, or a layer would not run on integers.
     """
-    spec, classes, shape = checkpoint.spec, len(checkpoint.classes), checkpoint.spec.input_shape()
+    spec, shape = checkpoint.spec, checkpoint.spec.input_shape()
     if data.classes != checkpoint.classes:
         raise RunError(f"trained on classes {', '.join(checkpoint.classes)}; the data has {', '.join(data.classes)}")
     deployed = deployable(checkpoint)
@@ -78,14 +92,13 @@ def quantize(
             f"quantization-aware training is for networks of at most {MOST_TRAINED:,} parameters, found {params:,}; "
             "python quant/run.py ptq quantizes without training"
         )
-    quantized = backend.prepare(deployed, spec.model, shape, classes, spec.quant)
-    backend.calibrate(quantized, calibration_inputs(checkpoint, data))
-    history: dict[str, Any] = {}
-    if len(data.validation):
-        history["calibrated"] = validate(quantized, checkpoint, data)
+    quantized = calibrated(checkpoint, deployed, calibration_inputs(checkpoint, data), backend)
     if train and spec.quant.epochs:
-        history |= tune(quantized, deployed, checkpoint, data, folder, history.get("calibrated"), device)
-    history.setdefault("exported", "trained" if "trained" in history else "calibrated")
+        history = trained(checkpoint, data, quantized, deployed, folder, device)
+    else:
+        history = {"exported": "calibrated"}
+        if len(data.validation):
+            history["calibrated"] = validate(quantized, checkpoint, data)
     quantized = backend.freeze(quantized)
     folder.mkdir(parents=True, exist_ok=True)
     export_float(deployed, shape, folder / "float.onnx", spec.quant.opset)
@@ -99,16 +112,19 @@ def quantize(
     return parity
 
 
-def tune(
-    quantized: nn.Module, deployed: nn.Module, checkpoint: Checkpoint, data: PreparedData, folder: Path,
-    calibrated: dict[str, float] | None, device: str,
-) -> dict[str, Any]:  # fmt: skip
+def trained(
+    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path, device: str
+) -> dict[str, Any]:
     """Train with quantization from what the float model learned from, and its own answers if `quant.distill_weight`.
 
     The network gets the weights of the epoch, or of none, whose log loss on the validation part was lowest; without a
-    validation part those of the last one. Returns what is told of it in parity.json.
+    validation part those of the last one. Continues from what `folder` holds of the same training. Returns log loss
+    and accuracy of both, `calibrated` and `trained`, and which is `exported`.
     """
     spec, quant = checkpoint.spec, checkpoint.spec.quant
+    history: dict[str, Any] = {"exported": "trained"}
+    if len(data.validation):
+        history["calibrated"] = validate(quantized, checkpoint, data)
     before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
     if not (folder / RESUME_FILE).is_file():
         (folder / BEST_FILE).unlink(missing_ok=True)
@@ -122,15 +138,17 @@ def tune(
         on_epoch=lambda row: keep_best(quantized, row, folder / BEST_FILE) if len(data.validation) else None,
         resume_file=folder / RESUME_FILE,
     )  # fmt: skip
-    history: dict[str, Any] = {"trained": {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}}
-    if calibrated is None:
+    history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
+    if not len(data.validation):
         return history
     best = torch.load(folder / BEST_FILE, weights_only=True)
     history["trained"] |= {key: best[key] for key in ("epoch", "log_loss", "accuracy")}
     history["trained"]["last"] = {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
-    better = best["log_loss"] < calibrated["log_loss"]
-    quantized.load_state_dict(best["state"] if better else before)
-    return history | {"exported": "trained" if better else "calibrated"}
+    if history["calibrated"]["log_loss"] <= best["log_loss"]:
+        quantized.load_state_dict(before)
+        return history | {"exported": "calibrated"}
+    quantized.load_state_dict(best["state"])
+    return history
 
 
 def hold_ranges(quantized: nn.Module, epoch: int, quant: QuantSpec) -> None:

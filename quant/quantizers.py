@@ -44,6 +44,7 @@ class WeightForm(NamedTuple):
 
     bits: int = 8
     portable: bool = True  # no two products overflow 16 bits (quant/portable.py)
+    learned: bool = False  # scales are trained with the weights
 
     @property
     def largest(self) -> int:
@@ -55,12 +56,16 @@ BYTES = WeightForm()
 
 def weight_range(rows: Tensor, form: WeightForm) -> Tensor:
     """(C', n) real weights -> (C',) what the largest integer stands for, so that all weights fit."""
-    largest = rows.abs().amax(dim=1)
+    return torch.maximum(rows.abs().amax(dim=1), least_range(rows, form))
+
+
+def least_range(rows: Tensor, form: WeightForm) -> Tensor:
+    """(C', n) real weights -> (C',) what the largest integer must stand for at least, to be portable."""
     if not form.portable or 2 * form.largest <= PAIR:
-        return largest
+        return rows.new_zeros(len(rows))
     rows = F.pad(rows, (0, 2))  # zeros that a filter may be filled up with
     pairs = torch.maximum(rows.topk(2).values.sum(dim=1), -rows.topk(2, largest=False).values.sum(dim=1))
-    return torch.maximum(largest, pairs * (form.largest / PAIR * (1 + ABOVE)))
+    return pairs * (form.largest / PAIR * (1 + ABOVE))
 
 
 class IntegerWeights(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ def opened(args: argparse.Namespace) -> Any:
 
 
 def quantize(args: argparse.Namespace) -> None:
-    from dataclasses import replace
-
     from quant.backend import BACKENDS, load_backend
     from quant.check import compare
     from quant.qat import quantize as run_recipe
@@ -81,8 +80,6 @@ def export(args: argparse.Namespace) -> None:
 
 def export_deployment(args: argparse.Namespace) -> None:
     """What --whole, --ort and --c-array ask for, from the backend's int8.onnx."""
-    from dataclasses import replace
-
     from quant.deployment.microcontroller import write_c
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
@@ -123,6 +120,75 @@ def check(args: argparse.Namespace) -> None:
     for name in [name for name in folders if name not in found]:
         command = "qat" if BACKENDS[name].trains else "ptq"
         print(f"{name}: not yet; python quant/run.py {command} --run {args.run} --backend {name}")
+    if args.portable:
+        for name, folder in found.items():
+            print(f"\n{name}: {proven(folder)}")
+        print_variants(args, "portable")
+
+
+def proven(folder: Path) -> str:
+    """What the integer file's weights prove, and the layers that keep it from more."""
+    from quant.graph import read_graph
+    from quant.portable import proof, statement
+
+    found = proof(read_graph(folder / "int8.onnx"))
+    return "\n".join(
+        [statement(found), *(f"  {name}: {count} filters" for name, count in found["unsafe_layers"].items())]
+    )
+
+
+def print_variants(args: argparse.Namespace, which: str, train: bool = False) -> None:
+    """The run's network, quantized anew by --backend in each of the ways to compare."""
+    from quant.backend import load_backend
+    from quant.check import table
+    from quant.variants import VARIANTS, best, cells, compare_variants
+    from system.dataset import prepare
+    from system.registry import unknown
+
+    if which not in VARIANTS:
+        raise ConfigError(f"--compare: {unknown('comparison', which, VARIANTS)}")
+    checkpoint, spec = opened(args)
+    data = prepare(spec.data, spec.features, spec.seed)
+    rows = compare_variants(
+        replace(checkpoint, spec=spec),
+        data,
+        load_backend(args.backend),
+        VARIANTS[which],
+        train=train,
+        device=args.device,
+    )
+    chosen = best(rows)
+    print(f"\n{which}, {args.backend}" + (f"; lowest log loss on validation data: {chosen}" if chosen else ""))
+    print(table({name: cells(row) for name, row in rows.items()}))
+
+
+def diagnose(args: argparse.Namespace) -> None:
+    """layers.json, layers.png and a table of where quantization costs; or several ways to quantize, side by side."""
+    import torch
+
+    from quant import frozen
+    from quant.backend import BACKENDS, load_backend
+    from quant.diagnose import diagnose as by_layer
+    from quant.diagnose import plot, table
+    from quant.qat import calibration_inputs, deployable
+    from system.dataset import prepare
+    from system.files import write_json
+
+    if args.compare:
+        print_variants(args, args.compare, args.train)
+        return
+    if not BACKENDS[args.backend].trains:
+        raise ConfigError(f"--backend {args.backend}: its graph has no layers that can be quantized one at a time")
+    checkpoint, spec = opened(args)
+    checkpoint = replace(checkpoint, spec=spec)
+    folder, deployed = args.run / "quant" / args.backend, deployable(checkpoint)
+    quantized = frozen.kept(checkpoint, deployed, load_backend(args.backend), folder)
+    segments = torch.cat(calibration_inputs(checkpoint, prepare(spec.data, spec.features, spec.seed)))
+    rows = by_layer(deployed, quantized, list(segments[: args.segments].split(16)))
+    write_json(folder / "layers.json", {"segments": min(len(segments), args.segments), "layers": rows})
+    plot(rows, folder / "layers.png", f"{args.run.name}, {args.backend}")
+    print(table(rows))
+    print(f"\nAll {len(rows)} layers: {folder / 'layers.json'}, {folder / 'layers.png'}")
 
 
 COMMANDS = {
@@ -130,6 +196,7 @@ COMMANDS = {
     "ptq": (quantize, "calibrate, export and compare, without training"),
     "export": (export, "write the float deploy form as ONNX, or files to deploy"),
     "check": (check, "print what the backends reached, side by side"),
+    "diagnose": (diagnose, "find the layers that cost most, or compare ways to quantize"),
 }
 
 
@@ -149,6 +216,14 @@ def main(argv: list[str]) -> None:
             p.add_argument("--whole", action="store_true", help="whole.onnx: int8.onnx from waveform to probabilities")
             p.add_argument("--ort", action="store_true", help="int8.ort, with --whole also whole.ort: for mobiles")
             p.add_argument("--c-array", action="store_true", help="weights.c, .h and .json for microcontrollers")
+        if name == "check":
+            p.add_argument("--portable", action="store_true", help="prove that no product overflows without VNNI")
+        if name == "diagnose":
+            p.add_argument("--segments", type=int, default=64, metavar="N", help="to watch the layers on (default: 64)")
+            p.add_argument(
+                "--compare", metavar="WHAT", help="portable, repairs, bits or scales: several ways to quantize"
+            )
+            p.add_argument("--train", action="store_true", help="with --compare: train each on, quant.epochs long")
         p.set_defaults(call=call)
     args = parser.parse_args(argv)
     if not args.run.is_dir():

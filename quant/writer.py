@@ -26,6 +26,8 @@ from system.models.network import Shape
 from system.onnx_float import INPUT, OUTPUT
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # permutations of (batch, channel, freq, time) and back
+INT4 = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
+PACKED_OPSET = 21  # the first with INT4
 NEEDS_OPSET = {"LayerNormalization": 17}  # the others are of 13 or before
 
 
@@ -89,6 +91,13 @@ class Writer:
         self.constants[name] = numpy_helper.from_array(array, name)
         return self._known.setdefault(key, name) if what == "constant" else name
 
+    def weight(self, integers: Tensor, bits: int) -> str:
+        """int8; of 4 bits two are packed in a byte, and widened when the graph is loaded."""
+        array = np.asarray(integers.detach().cpu()).astype(np.int8)
+        if bits == 8:
+            return self.constant(array, "weight")
+        return self.add("Cast", self.constant(array.astype(INT4), "weight"), to=TensorProto.INT8)
+
     def filled(self, value: np.generic, *sizes: int) -> str:
         """A constant that is made when the graph is loaded, not stored."""
         return self.add("ConstantOfShape", self.shape(*sizes), value=numpy_helper.from_array(np.array([value])))
@@ -130,10 +139,12 @@ class Writer:
 
 def write_onnx(network: nn.Module, shape: Shape, path: Path, opset: int) -> None:
     """Let a frozen network write itself: input `features`, output `logits`, free batch size."""
-    writer = Writer(opset)
     for name, module in network.named_modules():
         if hasattr(module, "path"):
             module.path = name
+        if hasattr(module, "form") and module.form.bits < 8:
+            opset = max(opset, PACKED_OPSET)
+    writer = Writer(opset)
     model = writer.model(shape, network(Symbol(writer, INPUT, Grid.of(1.0, 0))))
     write_with(path, lambda part: onnx.save(model, str(part)))
 

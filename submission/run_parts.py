@@ -46,6 +46,7 @@ class RunParts:
     predictions: Predictions
     tuned: bool  # the exported weights come from quantization-aware training, not from calibration alone
     energy: Mapping[str, Any]  # of one segment where it was quantized (system/energy.py)
+    portable: Mapping[str, Any] | None = None  # the proof of quant/portable.py; None in runs from before it
 
     @property
     def onnx(self) -> Path:
@@ -92,6 +93,7 @@ def load_run(folder: Path, backend: str) -> RunParts:
         predictions=Predictions.read_csv(first / "quant" / backend / "predictions.csv"),
         tuned=exported == "trained",
         energy=parity.get("energy", {"joules": None, "not_measured": "not recorded when the run was quantized"}),
+        portable=parity.get("portable"),
     )
 
 

@@ -260,6 +260,11 @@ class QuantSpec(Spec):
     frozen_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     calibration_segments: Positive = 512
     portable: bool = True  # the same integers on x86 without VNNI (quant/portable.py), for up to a bit of some weights
+    weight_bits: Literal[4, 8] = 8
+    layer_bits: dict[str, Literal[4, 8]] = Field(default_factory=dict)  # pattern of layer names -> bits; the first wins
+    learned_scales: bool = False  # of weights, trained with them; else as large as the largest weight needs
+    equalize: bool = False  # channels between convolutions (quant/equalize.py)
+    correct_bias: bool = False  # after calibration (quant/bias_correction.py)
     opset: Annotated[int, Field(ge=13, le=20)] = 17
 
     def recipe(self, label_smoothing: float = 0.0) -> TrainSpec:

@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 
 from quant.graph import Graph, layer_name, read_graph
-from quant.graph_cost import BIAS, WEIGHT, counted
+from quant.graph_cost import BIAS, WEIGHT, array_bytes, counted
 from system.errors import RunError
 from system.files import read_json, write_json, write_text
 
+PACKED = "int4"  # two in a byte, the first in the lower half
 ORDER = ("<i4", "<f4", "|i1", "|u1")  # widest first
 PREFIX = "tinyscene"
 CHECKED = ("weight_bytes", "bias_bytes", "total_bytes")
@@ -107,15 +108,23 @@ def layout(found: list[Tensor]) -> tuple[list[tuple[int, Tensor]], bytes]:
         for tensor, kind in zip(found, kinds, strict=True):
             if kind == order:
                 placed.append((len(content), tensor))
-                content += np.ascontiguousarray(tensor.array, dtype=kind).tobytes()
+                content += stored(tensor.array)
     return placed, bytes(content)
 
 
+def stored(array: np.ndarray) -> bytes:
+    """Little-endian."""
+    if str(array.dtype) != PACKED:
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    halves = np.pad(array.astype(np.int8).ravel() & 15, (0, array.size % 2)).astype(np.uint8)
+    return (halves[::2] | halves[1::2] << 4).tobytes()
+
+
 def kind_of(tensor: Tensor) -> str:
-    kind = tensor.array.dtype.newbyteorder("<").str
+    kind = "|i1" if str(tensor.array.dtype) == PACKED else tensor.array.dtype.newbyteorder("<").str
     if kind not in ORDER:
         raise RunError(
-            f"{tensor.name}: expected int8, uint8, int32 or float32 for a C array, found {tensor.array.dtype}"
+            f"{tensor.name}: expected int4, int8, uint8, int32 or float32 for a C array, found {tensor.array.dtype}"
         )
     return kind
 
@@ -124,7 +133,7 @@ def totals(placed: list[tuple[int, Tensor]]) -> dict[str, int]:
     """Bytes by role, under the names of complexity.json."""
     sizes = {"weight": 0, "bias": 0, "scale": 0, "parameter": 0, "zero_point": 0}
     for _, tensor in placed:
-        sizes[tensor.role] += tensor.array.nbytes
+        sizes[tensor.role] += array_bytes(tensor.array)
     named = {("other" if role == "parameter" else role) + "_bytes": size for role, size in sizes.items()}
     return {**named, "total_bytes": sum(sizes.values())}
 
@@ -132,7 +141,7 @@ def totals(placed: list[tuple[int, Tensor]]) -> dict[str, int]:
 def described(tensor: Tensor, offset: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": tensor.name, "role": tensor.role, "type": str(tensor.array.dtype), "shape": list(tensor.array.shape),
-        "offset": offset, "bytes": tensor.array.nbytes, "operator": tensor.operator.op_type,
+        "offset": offset, "bytes": array_bytes(tensor.array), "operator": tensor.operator.op_type,
     }  # fmt: skip
     if tensor.role in ("weight", "bias"):
         row["attributes"] = {a.name: onnx.helper.get_attribute_value(a) for a in tensor.operator.attribute}

@@ -57,6 +57,7 @@ def complexity_report(edition: Edition, run: RunParts) -> dict[str, Any]:
         "bytes_by_type": {what: costs[key] for key, what in TYPES.items() if key in costs},
         "views": views,
         "energy": dict(run.energy),
+        "portable": run.portable,
         "trained_on_everything": run.spec.data.refit is not None,
         "warnings": [
             *(f"unverified rule of edition {edition.key}: {text}" for text in edition.unverified),

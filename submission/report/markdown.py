@@ -29,7 +29,9 @@ def _lines(title: str, report: Mapping[str, Any]) -> Iterator[str]:
         limit = report["limits"].get(quantity)
         share = f"{limit:,} ({100 * report[key] / limit:.1f} % used)" if limit else "none"
         yield f"| {what} | {report[key]:,}{unit} | {share} |"
-    yield from ("", words.peak(report), "", words.receptive_field(report), "", words.energy(report), "")
+    for sentences in (words.peak, words.receptive_field, words.energy, words.portable):
+        yield from ("", sentences(report))
+    yield ""
     yield from ("## As the official tools count", "", "| tool | BatchNorm | parameters | MACs | how |")
     yield "|---|---|---:|---:|---|"
     for view in report["views"]:

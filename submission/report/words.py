@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quant.portable import statement
+
 
 def size(value: Sequence[int]) -> str:
     """A map's shape, channels x frequency x time."""
@@ -45,6 +47,11 @@ def receptive_field(report: Mapping[str, Any]) -> str:
     if field["whole_map"]:
         text += f" Statistics of {', '.join(field['whole_map'])}, and the pooling, see the whole segment besides."
     return text
+
+
+def portable(report: Mapping[str, Any]) -> str:
+    found = report.get("portable")
+    return "Whether the model is portable was not recorded; quantize again." if found is None else statement(found)
 
 
 def energy(report: Mapping[str, Any]) -> str:

@@ -180,6 +180,7 @@ def sliced(x: Array, starts: Array, ends: Array, axes: Array, steps: Array | Non
 OPERATORS: dict[str, Callable[..., Array]] = {
     "QLinearConv": q_linear_conv,
     "QuantizeLinear": quantize,
+    "Cast": lambda x, to: x.astype(onnx.helper.tensor_dtype_to_np_dtype(to)),
     "Add": np.add,
     "Mul": np.multiply,
     "Sub": np.subtract,

@@ -78,6 +78,68 @@ def test_two_backends_side_by_side(run: Path, capsys: pytest.CaptureFixture[str]
     assert "pytorch_quantization: not yet; python quant/run.py qat" in out
 
 
+def test_the_proof_and_the_price(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for backend, portable in (("brevitas", True), ("onnxruntime", False)):
+        main(["ptq", "--run", str(run), "--backend", backend, "--set", f"quant.portable={portable}"])
+    capsys.readouterr()
+    main(["check", "--portable", "--run", str(run)])
+    out = capsys.readouterr().out
+    assert "brevitas: Portable: proven from the integer weights of all" in out
+    assert "onnxruntime: Not proven portable: in" in out
+    unsafe = json.loads((run / "quant/onnxruntime/parity.json").read_text())["portable"]
+    assert f"in {unsafe['unsafe_filters']} of {unsafe['filters']} filters" in out
+    for layer, filters in unsafe["unsafe_layers"].items():
+        assert f"  {layer}: {filters} filters\n" in out
+    portable, full_range = numbers("test logits, dB", out)
+    assert (portable > 10, full_range - 6 < portable) == (True, True), "at most a bit is lost"
+
+
+def numbers(quantity: str, out: str) -> list[float]:
+    """The cells of a table's row."""
+    (line,) = [line for line in out.splitlines() if line.startswith(quantity)]
+    return [float(cell.replace(",", "")) for cell in line[len(quantity) :].split()]
+
+
+def test_layers_that_cost_most(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["ptq", "--run", str(run)])
+    capsys.readouterr()
+    main(["diagnose", "--run", str(run), "--segments", "8"])
+    out = capsys.readouterr().out
+    found = json.loads((run / "quant/brevitas/layers.json").read_text())
+    worst = min(found["layers"], key=lambda row: row["alone"])
+    assert out.splitlines()[1].split()[0] == worst["layer"]
+    assert found["segments"] == 8
+    assert (run / "quant/brevitas/layers.png").stat().st_size > 1000
+
+
+def test_ways_to_quantize_side_by_side(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "quant.epochs=1", "--set", "quant.calibration_segments=16"]
+    main(["diagnose", "--run", str(run), "--compare", "bits", *settings])
+    out = capsys.readouterr().out
+    eight, four, mixed = numbers("weight and bias bytes", out)
+    assert four < mixed < eight
+    eight, four, _ = numbers("validation logits, dB", out)
+    assert eight > four
+    main(["diagnose", "--run", str(run), "--compare", "scales", "--train", *settings])
+    assert "learned" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--compare: unknown comparison 'bit'.*did you mean 'bits'"):
+        main(["diagnose", "--run", str(run), "--compare", "bit"])
+    with pytest.raises(ConfigError, match="no layers that can be quantized one at a time"):
+        main(["diagnose", "--run", str(run), "--backend", "onnxruntime"])
+
+
+def test_repairs_are_part_of_the_recipe_and_of_what_is_kept(tmp_path: Path) -> None:
+    how = {"equalize": True, "correct_bias": True, "weight_bits": 4, "layer_bits": {"stem*": 8}}
+    checkpoint = made_checkpoint(spec=SPEC.changed(quant={**SPEC.quant.plain(), **how}))
+    parity = qat.quantize(checkpoint, tiny.data(), LightBackend(), tmp_path, train=False)
+    assert (parity["max_lsb"], parity["fused"]["conv_integer"]) == (0, parity["fused"]["conv_total"])
+    cost = json.loads((tmp_path / "complexity.json").read_text())
+    assert cost["weight_bits"] == 8
+    assert cost["weight_bytes"] < 0.6 * cost["params"]
+    for row in cost["layers"]:
+        assert row.get("weight_bits") in (None, 8 if row["name"].startswith("stem") else 4)
+
+
 @pytest.mark.parametrize("backend", [name for name, row in BACKENDS.items() if row.trains])
 def test_training_keeps_the_better_of_the_two(run: Path, backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
