@@ -26,6 +26,7 @@ COLOURS = {  # drawn with -> shown as, see page.css
 INK, LINE, ACCENT, SECOND = (drawn for drawn, _ in COLOURS.values())
 WIDTH = 10.0  # inches
 ROW = 0.42  # inches of each system's line
+WIDE = 10  # largest to smallest cost, from which on their axis is logarithmic
 LONGEST = 34  # characters of a name beside an axis
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and scaled
@@ -133,11 +134,14 @@ def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
                     f"{row['place'] or '–'}", (x, y), xytext=(7, 4), textcoords="offset points", fontweight="bold"
                 )
                 told.append(f"{row['name']}: {x:,.2f} in {label}, accuracy {y:.1f} %")
-            panel.set_xscale("log")
-            low, high = panel.get_xlim()
-            panel.xaxis.set_major_locator(MaxNLocator(5) if high < 20 * low else LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+            costs = [row["values"][key] for row in rows if key in row["values"]]
+            if max(costs) > WIDE * min(costs):
+                panel.set_xscale("log")
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.xaxis.set_minor_locator(NullLocator())
+            else:
+                panel.xaxis.set_major_locator(MaxNLocator(5))
+            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
             panel.set_xlabel(label)
             panel.grid()
         axes[0].set_ylabel("macro accuracy (%)")
