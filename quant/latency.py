@@ -11,6 +11,7 @@ import functools
 import math
 import platform
 import statistics
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ import onnxruntime
 import torch
 
 from quant.factory import QuantLayers
-from quant.operator_costs import STEMS, Case, FixedRanges, cases, export_integers, measure, row
-from quant.parity import latency
+from quant.graph import session
+from quant.operator_costs import STEMS, WARM_UP, Case, FixedRanges, cases, export_integers, measure, row
 from system.complexity import Complexity, LayerCost, Map
 from system.data.cache import build_once, cache_folder, digest
 from system.errors import RunError
@@ -29,6 +30,7 @@ from system.files import read_json, write_json
 from system.models.catalog import CATALOG
 from system.models.layers import ACTIVATIONS
 from system.models.network import Network, Shape, build, complexity
+from system.onnx_float import INPUT
 from system.progress import progress
 from system.spec import ModelSpec
 
@@ -202,13 +204,15 @@ def integer_file(spec: ModelSpec, shape: Shape, classes: int, path: Path) -> Pat
     return path
 
 
-def milliseconds(spec: ModelSpec, shape: Shape, classes: int, folder: Path) -> float:
-    """What a network's integer file takes here, one segment on one thread; measured."""
-    path = integer_file(spec, shape, classes, folder / "network.onnx")
-    try:
-        return latency({"int8": path}, torch.randn(1, *shape).numpy())["int8"]
-    finally:
-        path.unlink()
+def milliseconds(path: Path, shape: Shape, turns: int = 200) -> float:
+    """What an integer file takes here: one segment, one thread, the median of the thread's own time."""
+    runtime, features = session(path), {INPUT: torch.randn(1, *shape).numpy()}
+    spent = []
+    for _ in range(turns + WARM_UP):
+        started = time.thread_time()
+        runtime.run(None, features)
+        spent.append(time.thread_time() - started)
+    return round(1e3 * statistics.median(spent[WARM_UP:]), 4)
 
 
 def measure_table(folder: Path) -> None:
@@ -222,9 +226,10 @@ def measure_table(folder: Path) -> None:
             spec, shape, classes = (entry := CATALOG[name]).spec, entry.shape, entry.classes
             assert spec is not None
             networks[name] = {
-                "measured_ms": milliseconds(spec, shape, classes, folder),
+                "measured_ms": milliseconds(integer_file(spec, shape, classes, folder / "network.onnx"), shape),
                 "sum_of_operators_ms": table.estimate(complexity(spec, shape, classes)),
             }
+            (folder / "network.onnx").unlink()
     finally:
         torch.set_num_threads(threads)
     factor = statistics.geometric_mean(n["measured_ms"] / n["sum_of_operators_ms"] for n in networks.values())
