@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import sys
 import time
 from pathlib import Path
@@ -25,21 +24,11 @@ sys.path[0] = str(ROOT)
 
 from filelock import FileLock, Timeout
 
-from system.errors import guarded
+from system.errors import RunError, TrainingError, guarded
 
 Candidate = dict[str, Any]
 CANDIDATES, EPOCHS = 150, 9
 SMALL = {"n_fft": 2048, "win_length": 1764, "hop_length": 882, "n_mels": 40}  # a fourth of the usual map: cheap maps
-
-
-class Drawn:
-    """Uniform choices, in place of an Optuna trial."""
-
-    def __init__(self, generator: random.Random) -> None:
-        self.generator = generator
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self.generator.choice(choices)
 
 
 def experiment_of(args: argparse.Namespace) -> Any:
@@ -53,11 +42,14 @@ def experiment_of(args: argparse.Namespace) -> Any:
 
 def candidates(experiment: Any, classes: int, count: int) -> list[Candidate]:
     """The first `count` different networks of the space within the budget, drawn uniformly; no training."""
+    import numpy as np
+
     from search.fit_width import fit_width
     from search.space import spec_of, suggest
+    from search.worker import Uniform
     from system.experiment import budget_of
 
-    budget, generator = budget_of(experiment), Drawn(random.Random(experiment.seed))
+    budget, generator = budget_of(experiment), Uniform(np.random.default_rng(experiment.seed))
     found: dict[str, Candidate] = {}
     while len(found) < count:
         choices = suggest(generator)
@@ -114,14 +106,21 @@ def train_pool(args: argparse.Namespace, watch: Any = lambda: None) -> None:
     """Train, in this process, each candidate that no other process trains."""
     import torch
 
+    from search.space import DEFAULT, plain
     from system.dataset import prepare
-    from system.spec import ModelSpec
+    from system.runs import differences
     from system.training import fit
 
     if args.threads:
         torch.set_num_threads(args.threads)
     experiment = experiment_of(args)
     data = prepare(experiment.data, experiment.features, experiment.seed)
+    made_with = {
+        "budget": args.budget, "epochs": args.epochs, "seed": args.seed, "data": data.checksum, "space": plain(DEFAULT)
+    }  # fmt: skip
+    if known := read(args.pool):
+        if different := differences(known[0]["settings"], made_with):
+            raise RunError(f"{args.pool} was made with other settings: {'; '.join(different)}")
     for candidate in candidates(experiment, len(data.classes), args.candidates):
         number = candidate["number"]
         lock = FileLock(args.pool.with_suffix(f".{number}.lock"))
@@ -134,16 +133,15 @@ def train_pool(args: argparse.Namespace, watch: Any = lambda: None) -> None:
             if number in {done["number"] for done in read(args.pool)}:
                 continue
             started, cpu = time.monotonic(), time.process_time()
-            spec = experiment.changed(model=ModelSpec(**candidate["spec"]).plain())
+            spec = experiment.changed(model=candidate["spec"])
             result: dict[str, Any] = {}
             try:
                 history = fit(spec, data, device=args.device, what=f"candidate {number}").history
                 result["log_loss"] = [row.log_loss for row in history]
                 result["accuracy"] = [row.accuracy for row in history]
-            except RuntimeError as error:
+            except (RuntimeError, TrainingError) as error:
                 result["failed"] = str(error).splitlines()[0]
             times = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
-            made_with = {"budget": args.budget, "epochs": args.epochs, "seed": args.seed, "data": data.checksum}
             append(args.pool, {**candidate, **result, **times, "settings": made_with})
         watch()
 

@@ -20,7 +20,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import HEARTBEAT, INTERRUPTED, REASON, WORKER, end, holds, trials_of, was_trained
+from search.storage import HEARTBEAT, INTERRUPTED, REASON, WORKER, end, holds, network_of, trials_of, was_trained
 
 FOLDER = ".workers"  # in the run folder
 
@@ -68,6 +68,8 @@ def take_back(study: optuna.Study, me: dict[str, str], everything: bool = False)
             if not left:
                 continue
         count += end(study, trial, TrialState.FAIL, {INTERRUPTED: True, REASON: "its worker died"})
+        if owner is not None and owner["host"] == platform.node() and owner["name"] != me["name"]:
+            Path(owner["lock"]).unlink(missing_ok=True)
     return count
 
 
@@ -101,8 +103,8 @@ def signs_of_life(study: optuna.Study, trial: FrozenTrial) -> Iterator[None]:
 
 def is_first(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
     """Whether no trial of a lower number holds the same network."""
-    spec = trial.user_attrs["spec"]
-    return not any(holds(other) and other.user_attrs.get("spec") == spec for other in trials[: trial.number])
+    mine = network_of(trial)
+    return not any(holds(other) and network_of(other) == mine for other in trials[: trial.number])
 
 
 def is_wanted(trial: FrozenTrial, trials: Sequence[FrozenTrial], wanted: int) -> bool:
@@ -113,11 +115,10 @@ def is_wanted(trial: FrozenTrial, trials: Sequence[FrozenTrial], wanted: int) ->
 
 def interrupted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Trials that were cut short and whose network no other trial holds, each network once, the first first."""
-    held = [trial.user_attrs.get("spec") for trial in trials if holds(trial)]
+    held = [network_of(trial) for trial in trials if holds(trial)]
     found: list[FrozenTrial] = []
     for trial in trials:
-        spec = trial.user_attrs.get("spec")
-        if trial.state == TrialState.FAIL and INTERRUPTED in trial.user_attrs and spec is not None and spec not in held:
-            held.append(spec)
+        if INTERRUPTED in trial.user_attrs and (network := network_of(trial)) not in held:
+            held.append(network)
             found.append(trial)
     return found

@@ -43,7 +43,7 @@ def stops(curve: Curve, others: Sequence[Curve], epochs: int) -> str | None:
     if len(there) < FULL_FIRST:
         return None
     places = math.ceil((len(there) + 1) / REDUCTION)
-    rank = 1 + sum(loss <= curve[-1] for loss in there)
+    rank = 1 + sum(loss < curve[-1] for loss in there)
     if rank <= places:
         return None
     return f"after epoch {epoch} of {epochs} it was number {rank} of {len(there) + 1}; the best {places} go on"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import optuna
@@ -15,9 +16,9 @@ from search.claims import signs_of_life
 from search.fidelity import Curve, stops
 from search.fit_width import Fitted, fit_width
 from system.budget import Budget
-from system.dataset import PreparedData
+from system.dataset import PreparedData, prepare
 from system.errors import TrainingError
-from system.spec import ExperimentSpec
+from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from system.training import Epoch, Trained, fit
 
 Fit = Callable[..., Trained]
@@ -35,11 +36,21 @@ class Objective:
     budget: Budget
     data: PreparedData
     device: str
+    space: space.Space = space.DEFAULT
     int8: bool = False  # scored after calibration
-    fit: Fit = fit
+    fit: Fit | None = None  # in place of a training, in tests and measurements of the search itself
 
     def fitted(self, choices: space.Choices) -> Fitted:
-        return fit_width(space.spec_of(choices), self.budget, self.experiment.input_shape(), len(self.data.classes))
+        shape = self.experiment.changed(features=space.features_of(choices, self.experiment.features)).input_shape()
+        return fit_width(space.spec_of(choices), self.budget, shape, len(self.data.classes))
+
+    def described(self, choices: space.Choices, fitted: Fitted) -> dict[str, Any]:
+        """The attributes of a trial that say what is trained."""
+        assert fitted.spec is not None
+        assert fitted.cost is not None
+        found = {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
+        features = space.features_of(choices, self.experiment.features)
+        return found if features == self.experiment.features else {**found, "features": features.plain()}
 
     def run(self, study: optuna.Study, trial: FrozenTrial) -> TrialState:
         """Train and tell. Returns the state the trial ended in."""
@@ -54,13 +65,14 @@ class Objective:
                 raise Stopped(reason)
 
         state, found = TrialState.COMPLETE, {}
-        experiment = self.experiment.changed(model=trial.user_attrs["spec"])
+        experiment = experiment_of(self.experiment, trial.user_attrs)
         what = f"trial {trial.number}"
         try:
             with signs_of_life(study, trial):
-                trained = self.fit(experiment, self.data, device=self.device, what=what, on_epoch=on_epoch)
+                data = self._data(experiment.features)
+                trained = (self.fit or fit)(experiment, data, device=self.device, what=what, on_epoch=on_epoch)
                 if self.int8:
-                    found = self._quantized(experiment, trained)
+                    found = self._quantized(experiment, data, trained)
         except Stopped as stopped:
             state, found[storage.REASON] = TrialState.PRUNED, str(stopped)
         except KeyboardInterrupt:
@@ -75,11 +87,27 @@ class Objective:
         storage.end(study, trial, state, found, found["log_loss"] if state == TrialState.COMPLETE else None)
         return state
 
-    def _quantized(self, experiment: ExperimentSpec, trained: Trained) -> dict[str, Any]:
+    def _data(self, features: FeatureSpec) -> PreparedData:
+        if features == self.experiment.features:
+            return self.data
+        return prepared(self.experiment.data, features, self.experiment.seed)
+
+    def _quantized(self, experiment: ExperimentSpec, data: PreparedData, trained: Trained) -> dict[str, Any]:
         from search.int8 import calibrated
 
-        scores = calibrated(experiment, self.data, trained)
+        scores = calibrated(experiment, data, trained)
         return {**scores, "float_log_loss": trained.last.log_loss, "float_accuracy": trained.last.accuracy}
+
+
+@lru_cache(maxsize=4)  # front ends that are searched
+def prepared(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
+    return prepare(data, features, seed)
+
+
+def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment with the network, and the front end if that is searched, of a trial's attributes or record."""
+    front_end = {"features": attributes["features"]} if attributes.get("features") else {}
+    return experiment.changed(model=attributes["spec"], **front_end)
 
 
 def curve_of(trial: FrozenTrial) -> Curve:

@@ -177,6 +177,11 @@ def end(
     return True
 
 
+def network_of(trial: FrozenTrial) -> tuple[Any, Any]:
+    """What a trial trains, to compare: the network, and the front end where that is searched."""
+    return trial.user_attrs.get("spec"), trial.user_attrs.get("features")
+
+
 def holds(trial: FrozenTrial) -> bool:
     """Whether a trial counts towards --trials and keeps its network from being trained again."""
     return trial.state == TrialState.RUNNING or was_trained(trial)
@@ -203,5 +208,5 @@ def record_of(trial: FrozenTrial) -> dict[str, Any]:
         "number": trial.number,
         "state": state_of(trial),
         **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
-        **({REASON: attrs[REASON]} if REASON in attrs else {}),
+        **{key: attrs[key] for key in (REASON, "features", "float_log_loss") if key in attrs},
     }

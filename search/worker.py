@@ -23,7 +23,6 @@ from system.dataset import PreparedData, prepare
 from system.errors import RunError
 from system.progress import silent
 from system.spec import ExperimentSpec
-from system.training import fit
 
 SAME_FAILURES = 3
 MOST_DRAWS = 200  # in a row that give no new network within the budget
@@ -42,16 +41,17 @@ class Plan:
     run: Path
     trials: int
     device: str = "auto"
+    space: space.Space = space.DEFAULT
     int8: bool = False
     reclaim: bool = False
     quiet: bool = False  # a live table shows what the worker would print
-    fit: Fit = fit
+    fit: Fit | None = None
 
     def open(self) -> optuna.Study:
         return storage.open_study(self.url, self.study)
 
     def objective(self, data: PreparedData) -> Objective:
-        return Objective(self.experiment, self.budget, data, self.device, self.int8, self.fit)
+        return Objective(self.experiment, self.budget, data, self.device, self.space, self.int8, self.fit)
 
 
 def work(plan: Plan, index: int, data: PreparedData | None = None) -> None:
@@ -104,7 +104,8 @@ def next_trial(
                 return None
             time.sleep(WAIT_SECONDS)
             continue
-        trial = begin(study, drawn[0], values(), {**described(drawn[1]), storage.WORKER: me})
+        attributes = {**objective.described(*drawn), storage.WORKER: me}
+        trial = begin(study, drawn[0], values(objective.space), attributes)
         trials = trials_of(study)
         if not is_first(trial, trials):
             reason = "this network was trained before"
@@ -120,13 +121,17 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
 
     Infeasible draws are recorded. None if nothing new is found.
     """
-    held = [trial.user_attrs.get("spec") for trial in trials if storage.holds(trial)]
-    for choices in [trial.params for trial in interrupted(trials)] + list(space.KNOWN_DESIGNS):
+    held = [storage.network_of(trial) for trial in trials if storage.holds(trial)]
+
+    def is_new(choices: dict[str, Any], fitted: Fitted) -> bool:
+        attributes = objective.described(choices, fitted)
+        return (attributes["spec"], attributes.get("features")) not in held
+
+    for choices in [trial.params for trial in interrupted(trials)] + space.known_designs(objective.space):
         fitted = objective.fitted(choices)
-        if fitted.spec is not None and fitted.spec.plain() not in held:
+        if fitted.spec is not None and is_new(choices, fitted):
             return dict(choices), fitted
-    experiment = objective.experiment
-    rng = np.random.default_rng((experiment.seed, index, len(trials)))
+    rng = np.random.default_rng((objective.experiment.seed, index, len(trials)))
     seen = [
         Seen(features_of(trial.params, trial.user_attrs), curve_of(trial))
         for trial in trials
@@ -135,20 +140,19 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
     found: list[Drawn] = []
     aim, generator = wanted(seen, rng), Uniform(rng)
     for _ in range(MOST_DRAWS):
-        choices = space.suggest(generator)
+        choices = space.suggest(generator, objective.space)
         fitted = objective.fitted(choices)
         if fitted.spec is None:
-            attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason}
-            begin(study, choices, values(), attributes, TrialState.PRUNED)
-        elif (plain := fitted.spec.plain()) not in held:
-            held.append(plain)
+            attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}
+            begin(study, choices, values(objective.space), attributes, TrialState.PRUNED)
+        elif is_new(choices, fitted) and (choices, fitted) not in found:
             found.append((choices, fitted))
             if len(found) == aim:
                 break
     if not found:
         return None
-    features = [features_of(choices, described(fitted)) for choices, fitted in found]
-    return found[choose(seen, features, experiment.train.epochs, rng)]
+    features = [features_of(choices, objective.described(choices, fitted)) for choices, fitted in found]
+    return found[choose(seen, features, objective.experiment.train.epochs, rng)]
 
 
 class Uniform:
@@ -161,15 +165,8 @@ class Uniform:
         return choices[int(self.rng.integers(len(choices)))]
 
 
-def values() -> dict[str, tuple[Any, ...]]:
-    return {row.name: row.values for row in space.SPACE}
-
-
-def described(fitted: Fitted) -> dict[str, Any]:
-    """The attributes of a trial that say what is trained."""
-    assert fitted.spec is not None
-    assert fitted.cost is not None
-    return {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
+def values(rows: space.Space) -> dict[str, tuple[Any, ...]]:
+    return {row.name: row.values for row in rows}
 
 
 def refuse_to_go_on(trials: list[FrozenTrial]) -> None:
