@@ -144,7 +144,10 @@ def lookup(layer: LayerCost) -> tuple[str, float, int, float]:
 
 
 def depthwise(layer: LayerCost) -> tuple[str, float, int, float]:
-    """The measured kernel of the same shape with the nearest area; its weights, without gaps, give the share."""
+    """The measured kernel of the same shape with the nearest area; its weights, without gaps, give the share.
+
+    A smaller kernel than those measured is not taken to be faster: what it saves is little beside finding its inputs.
+    """
     y, (freq, time) = layer.output, layer.window
     taps = max(1, layer.weights // y.channels)
     if min(freq, time) > 1:
@@ -155,7 +158,7 @@ def depthwise(layer: LayerCost) -> tuple[str, float, int, float]:
         name, area = (f"1x{size}" if freq == 1 else f"{size}x1"), size
     beside = y.channels * (y.time if time == 1 and freq > 1 else 1)  # time stands beside the channels there
     lane = " whole" if beside % VECTOR == 0 else ""
-    return f"depthwise {name}{lane}", y.channels, y.positions, taps / area
+    return f"depthwise {name}{lane}", y.channels, y.positions, max(1.0, taps / area)
 
 
 def _area(kernel: tuple[int, int]) -> int:
@@ -180,8 +183,8 @@ def machine() -> dict[str, Any]:
 def wanted() -> Iterator[Case]:
     """The cases of the table: every operator on a grid of maps, depthwise kernels also at whole vectors."""
     for channels in (*CHANNELS, *WHOLE_VECTORS):
-        for freq, time in POSITIONS:
-            for case in cases(Map(channels, freq, time)):
+        for positions in POSITIONS:
+            for case in cases(Map(channels, *positions)):
                 if channels in CHANNELS or _in_lanes(case.name):
                     yield case
 
@@ -233,9 +236,7 @@ def measure_table(folder: Path) -> None:
     finally:
         torch.set_num_threads(threads)
     factor = statistics.geometric_mean(n["measured_ms"] / n["sum_of_operators_ms"] for n in networks.values())
-    write_json(
-        folder / "table.json", {"machine": machine(), "factor": factor, "references": networks, "rows": rows}
-    )
+    write_json(folder / "table.json", {"machine": machine(), "factor": factor, "references": networks, "rows": rows})
 
 
 def cost_table() -> CostTable:

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from quant.factory import QuantLayers, TrainableBackend, take_parameters
 from quant.graph import session
 from quant.quantizers import FixedQuantizer, IntegerWeights, Quantizers
 from system.complexity import Map
-from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Mapped
+from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Mapped, Pair
 from system.onnx_float import INPUT, export_float
 
 REPEATS, TURNS, WARM_UP = 4, 120, 15
@@ -75,6 +76,14 @@ def pointwise(make: Any, x: Map, act: str | None = None) -> Any:
     return make.conv(x, x.channels, act=act, norm=False)
 
 
+def normed(make: Any, x: Map, kind: str) -> Any:
+    return make.norm(x, kind)
+
+
+def stem_of(make: Any, x: Map, channels: int, kernel: Pair, stride: Pair) -> Any:
+    return make.conv(x, channels, kernel, stride, norm=False)
+
+
 def behind(operator: Declare) -> Declare:
     """A 1x1 convolution, then the operator."""
 
@@ -90,7 +99,7 @@ class Chain(Mapped):
         self.parts = nn.ModuleList()
         for part in parts:
             self.parts.append(part(make, x))
-            x = self.parts[-1].map  # type: ignore[assignment, union-attr]
+            x = self.parts[-1].map  # type: ignore[assignment]
         self.map = x
 
     def forward(self, x: Any) -> Any:
@@ -124,10 +133,10 @@ def cases(y: Map) -> Iterator[Case]:
         yield repeated(name, behind(convolution(kernel, groups)), pointwise)
     yield repeated("add", Added, pointwise)
     for act in ACTIVATIONS:
-        yield repeated(act, lambda make, x, act=act: pointwise(make, x, act), pointwise)
+        yield repeated(act, partial(pointwise, act=act), pointwise)
     for kind, norm in NORMS.items():
         if norm is not None:
-            yield repeated(f"norm {kind}", behind(lambda make, x, kind=kind: make.norm(x, kind)), pointwise)
+            yield repeated(f"norm {kind}", behind(partial(normed, kind=kind)), pointwise)
     pools: dict[str, Declare] = {
         "max pool 3x3": lambda make, x: make.max_pool(x, (3, 3), (1, 1), (1, 1)),
         "average pool 3x3": lambda make, x: make.avg_pool(x, (3, 3), (1, 1), (1, 1)),
@@ -138,7 +147,7 @@ def cases(y: Map) -> Iterator[Case]:
     yield Case("global average", y, [pointwise, whole], [pointwise], 1, y)
     for name, (kernel, stride) in STEMS.items():
         x = Map(1, y.freq * stride[0], y.time * stride[1])
-        stem: Declare = lambda make, x, k=kernel, s=stride: make.conv(x, y.channels, k, s, norm=False)  # noqa: E731
+        stem: Declare = partial(stem_of, channels=y.channels, kernel=kernel, stride=stride)
         yield Case(name, y, [stem, whole], [whole], 1, x)
 
 
