@@ -143,8 +143,9 @@ def search(plan: Plan, workers: int, data: Any) -> None:
     """Train until the plan's trials are trained, in this process or by several; a table shows it on a terminal."""
     from search.live import on_terminal, table
     from search.report import write_search
+    from search.storage import trials_of, was_trained
     from search.worker import work
-    from system.workers import run_team
+    from system.workers import WorkerDied, run_team
 
     live = on_terminal()
     plan = replace(plan, quiet=live)
@@ -152,7 +153,11 @@ def search(plan: Plan, workers: int, data: Any) -> None:
         if workers == 1:
             work(plan, 0, data)
         else:
-            run_team(work, [(plan, index) for index in range(workers)], lambda: None)
+            try:
+                run_team(work, [(plan, index) for index in range(workers)], lambda: None)
+            except WorkerDied:  # the others have trained what it left, unless all died
+                if sum(map(was_trained, trials_of(plan.open()))) < plan.trials:
+                    raise
     if write_search(plan.run, plan.open(), plan.budget) is None:
         raise RunError(
             f"no trial of {plan.run} finished; see the reasons in {plan.run}/search.json, or allow more --trials"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -66,9 +67,11 @@ def opened(url: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=JOURNAL_GRACE)))
     if kind == "sqlite":
         return sqlite(url)
-    storage = RDBStorage(
-        url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=HEARTBEAT, grace_period=SILENCE
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # heartbeats are experimental in Optuna 5
+        storage = RDBStorage(
+            url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=HEARTBEAT, grace_period=SILENCE
+        )
     return optuna.storages.get_storage(storage)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,16 @@ WATCH_SECONDS = 0.5
 STOP_SECONDS = 2.0  # between two interrupts to a worker that goes on
 
 
+class WorkerDied(RunError):
+    """A process ended as no Python program does by itself: killed, or out of memory."""
+
+
 def run_team(work: Callable[..., None], each: Sequence[tuple[Any, ...]], watch: Callable[[], None]) -> None:
     """Call `work(*arguments)` in a process of its own for each of `each`; `watch` twice a second while any works.
 
     `work` must be importable, and its arguments picklable: processes are spawned, not forked, as CUDA and thread
-    pools ask for. Raises the first TinySceneError or OSError of a worker once all have ended, RunError if one died.
+    pools ask for. Raises the first TinySceneError or OSError of a worker once all have ended, WorkerDied if one died.
+    The workers end with this process, however it ends.
     """
     context = multiprocessing.get_context("spawn")
     failures = context.SimpleQueue()
@@ -49,16 +55,24 @@ def run_team(work: Callable[..., None], each: Sequence[tuple[Any, ...]], watch: 
     if not failures.empty():
         raise failures.get()
     if bad := [process.exitcode for process in team if process.exitcode]:
-        raise RunError(f"a worker ended with exit code {bad[0]}; the same command continues where it stopped")
+        raise WorkerDied(f"a worker ended with exit code {bad[0]}; the same command continues where it stopped")
 
 
 def _worker(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, failures: Any) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["TERM"] = "dumb"  # several bars on one terminal would overwrite each other
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(*arguments)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (TinySceneError, OSError) as error:
         failures.put(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
