@@ -144,7 +144,7 @@ def cost_in_words(mine: Complexity, its: Complexity, budget: Budget | None) -> s
 
 
 def compared(a: float, b: float) -> str:
-    return f"{abs(a / b - 1):.0%} {'more' if a >= b else 'less'}"
+    return f"{abs(a / b - 1):.0%} {'more' if a >= b else 'fewer'}"
 
 
 def explain(run: Path) -> str:

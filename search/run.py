@@ -169,6 +169,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     from search import finalists as again
     from search.objective import experiment_of, prepared
     from search.report import plot_pareto
+    from search.report_page import write_report
     from search.storage import record_of, trials_of
     from system.experiment import show_scores, train_and_report
     from system.runs import load_experiment, provenance, write_settings
@@ -179,6 +180,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     run = plan.run
     trials = [record_of(trial) for trial in trials_of(plan.open())]
     plot_pareto(run / "pareto.png", trials, plan.budget)
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
     score = again.scorer(data_of, plan.device, plan.int8)
     winner = again.winner(run, trials, finalists, plan.experiment, score)
     final = experiment_of(spec, winner)
@@ -198,6 +200,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     validation = scores["validation"]
     print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
           f"{validation['log_loss']:.4f}")  # fmt: skip
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
 
 
 if __name__ == "__main__":
