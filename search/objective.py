@@ -50,6 +50,7 @@ class Objective:
         assert fitted.spec is not None
         assert fitted.cost is not None
         found = {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
+        found |= {} if fitted.cost.latency_ms is None else {"latency_ms": fitted.cost.latency_ms}
         features = space.features_of(choices, self.experiment.features)
         return found if features == self.experiment.features else {**found, "features": features.plain()}
 

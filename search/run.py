@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import BudgetError, RunError, guarded
+from system.errors import RunError, guarded
 
 if TYPE_CHECKING:
-    from search.space import Space
     from search.worker import Plan
-    from system.budget import Budget
-    from system.complexity import Complexity
     from system.spec import ExperimentSpec
 
 TRIALS, EPOCHS = 6, 3
-PROBES = 300
 
 
 def options(argv: list[str]) -> argparse.Namespace:
@@ -44,6 +40,10 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--finalists", type=_count, default=1, metavar="N",
                         help="train the best N trials again with new seeds before one of them wins (1: do not)")  # fmt: skip
     parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
+    parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
+                        "their cost and what the budget buys; train nothing")  # fmt: skip
+    parser.add_argument("--explain", action=_Explain, type=Path, metavar="runs/NAME", help="say in words how the "
+                        "network of a run differs from KT's final one, and end")  # fmt: skip
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, which share the cores (1)")
     parser.add_argument("--storage", metavar="URL", help="where the study is, for machines to share (default: study.db "
                         "in the run folder)")  # fmt: skip
@@ -54,6 +54,16 @@ def options(argv: list[str]) -> argparse.Namespace:
     add_experiment_options(parser)
     add_common_options(parser)
     return parser.parse_args(argv)
+
+
+class _Explain(argparse.Action):
+    """Like --help: says it and ends, whatever else is given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, run: Any, option: str | None = None) -> None:
+        from search.explain import explain
+
+        print(explain(run))
+        parser.exit()
 
 
 def _count(text: str) -> int:
@@ -73,7 +83,9 @@ def main(argv: list[str]) -> None:
     spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
     check_device(args.device)
     from search import space
+    from search.dry_run import dry_run
     from search.fit_width import fit_width
+    from search.impossible import refuse_impossible
     from search.storage import bind
     from search.worker import Plan
     from system.dataset import prepare
@@ -94,6 +106,8 @@ def main(argv: list[str]) -> None:
         return fit_width(space.spec_of(choices), budget, shape, classes)
 
     refuse_impossible(budget, rows, fitted)
+    if args.dry_run:
+        return dry_run(args.dry_run, budget, rows, fitted, spec.seed)
     plan = Plan(
         experiment=spec.changed(train=spec.train.changed(epochs=args.epochs).plain()),
         budget=budget, url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, run=run,
@@ -150,41 +164,12 @@ def search(plan: Plan, workers: int, data: Any) -> None:
         )
 
 
-def refuse_impossible(budget: Budget, rows: Space, fit: Any) -> None:
-    """Raises BudgetError with the smallest network's cost if nothing of the space fits the budget."""
-    import numpy as np
-
-    from search import space
-    from search.worker import Uniform
-
-    draw = Uniform(np.random.default_rng(0))
-    limits = budget.limits()
-
-    def share(cost: Complexity) -> float:
-        """The largest excess as a multiple of its limit."""
-        return max(amount / limits[quantity] for quantity, amount in budget.excess(cost.totals()).items())
-
-    smallest: Complexity | None = None
-    for _ in range(PROBES):
-        fitted = fit(space.suggest(draw, rows))
-        if fitted.spec is not None:
-            return
-        if fitted.cost is not None and (smallest is None or share(fitted.cost) < share(smallest)):
-            smallest = fitted.cost
-    if smallest is None:
-        raise BudgetError(f"no network of the search space fits the input: {fitted.reason}")
-    over = ", ".join(f"{q} by {amount:,}" for q, amount in budget.excess(smallest.totals()).items())
-    raise BudgetError(
-        f"nothing fits the budget {budget.text}: the smallest of {PROBES} sampled networks has {smallest.params:,} "
-        f"parameters, {smallest.total_bytes:,} bytes and {smallest.macs:,} MACs, over the limit of {over}"
-    )
-
-
 def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     """Pictures, and the winner's long training into best/."""
     from search import finalists as again
     from search.objective import experiment_of, prepared
     from search.report import plot_pareto
+    from search.report_page import write_report
     from search.storage import record_of, trials_of
     from system.experiment import show_scores, train_and_report
     from system.runs import load_experiment, provenance, write_settings
@@ -195,6 +180,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     run = plan.run
     trials = [record_of(trial) for trial in trials_of(plan.open())]
     plot_pareto(run / "pareto.png", trials, plan.budget)
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
     score = again.scorer(data_of, plan.device, plan.int8)
     winner = again.winner(run, trials, finalists, plan.experiment, score)
     final = experiment_of(spec, winner)
@@ -214,6 +200,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     validation = scores["validation"]
     print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
           f"{validation['log_loss']:.4f}")  # fmt: skip
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from system.config import load_yaml
@@ -35,7 +36,7 @@ class Choice(NamedTuple):
     name: str
     values: tuple[Value, ...]
     why: str
-    when: When = {}
+    when: When = MappingProxyType({})
     asked_for: bool = False  # takes part only where a space file names it
 
     def applies(self, chosen: Choices) -> bool:
@@ -61,7 +62,7 @@ SPACE: Space = (
     Choice("activations", ("all", "inner", "no_output", "no_first", "ends", "first", "output"),
            "KT 2.7: which of the block's activations stay", {"block": THREE_OR_MORE_SLOTS}),
     Choice("norm", ("batch", *RUNNING_NORMS), "KT 2.8; CP-Mobile"),
-    Choice("norm_after", ("stage", "block", "stem-stage", "stem-block"), "ResNorm's paper: stages and what comes before",
+    Choice("norm_after", ("stage", "block", "stem-stage", "stem-block"), "ResNorm's paper: each stage, the first map",
            {"norm": RUNNING_NORMS, "block": NORM_OUTSIDE}),
     Choice("pooling", ("average", "time_average", "mean_max", "attentive", "attentive_full"), "KT 2.9; paper 004"),
     Choice("downsampling", ("pool", "strided", "separate"), "KT 2.10"),
@@ -91,7 +92,7 @@ FRONT_END = frozenset(row.name for row in SPACE if row.asked_for)
 BINS_PER_BAND = 16
 WIDTH_STEP = 2  # a coarser step leaves up to a third of a budget unused
 
-# Where a search starts: the report's final design, and those of paper 001 and of the challenge's baseline in this space.
+# Where a search starts: the report's final design, and those of paper 001 and of CP-Mobile as this space has them.
 KNOWN_DESIGNS: tuple[dict[str, Value], ...] = (
     {
         "stem": "conv", "stem_kernel": 5, "stem_stride_frequency": 2, "stem_stride_time": 1, "block": "inverted",
@@ -149,7 +150,9 @@ def _narrowed(row: Choice, wanted: Any) -> tuple[tuple[Value, ...], list[str]]:
     wanted = wanted if isinstance(wanted, list) else [wanted]
     known = {str(value): value for value in row.values}
     known |= {f"{value:g}": value for value in row.values if isinstance(value, float)}
-    faults = [f"{row.name}: {unknown('value', value, map(str, row.values))}" for value in wanted if str(value) not in known]
+    faults = [
+        f"{row.name}: {unknown('value', value, map(str, row.values))}" for value in wanted if str(value) not in known
+    ]
     if not wanted:
         faults.append(f"{row.name}: expected a list of values, or all; found an empty one")
     if len(set(map(str, wanted))) < len(wanted):

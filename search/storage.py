@@ -218,5 +218,5 @@ def record_of(trial: FrozenTrial) -> dict[str, Any]:
         "number": trial.number,
         "state": state_of(trial),
         **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
-        **{key: attrs[key] for key in (REASON, "features", "float_log_loss") if key in attrs},
+        **{key: attrs[key] for key in (REASON, "limit", "latency_ms", "features", "float_log_loss") if key in attrs},
     }

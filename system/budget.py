@@ -84,7 +84,7 @@ class Budget:
             raise BudgetError(f"budget {text!r} is empty; expected {GRAMMAR}")
         return cls(text=text, view=view, **limits)
 
-    def limits(self) -> dict[str, Amount]:
+    def limits(self) -> dict[str, Any]:
         """The limits that are set, by quantity."""
         return {quantity: limit for quantity in QUANTITIES if (limit := getattr(self, quantity)) is not None}
 
@@ -94,9 +94,12 @@ class Budget:
 
     def costs(self, complexity: Costs) -> dict[str, Amount]:
         """Limited quantity -> how much of it `complexity` has; without an estimate that it does not state."""
-        of = complexity if callable(complexity) else complexity.get if self.latency_ms else complexity.__getitem__
-        found = {quantity: of(self._key(quantity)) for quantity in self.limits()}
-        return {q: amount for q, amount in found.items() if q != ESTIMATED or amount is not None}
+        of = complexity if callable(complexity) else complexity.__getitem__
+        limited = self.limits()
+        if not callable(complexity) and complexity.get(ESTIMATED) is None:
+            limited.pop(ESTIMATED, None)
+        found: dict[str, Any] = {quantity: of(self._key(quantity)) for quantity in limited}
+        return {quantity: amount for quantity, amount in found.items() if amount is not None}
 
     def shares(self, complexity: Costs) -> dict[str, float]:
         """Limited quantity -> how much of it `complexity` has, in multiples of the limit."""

@@ -166,7 +166,7 @@ class Mapped(nn.Module):
     map: Map
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Counted | Map):  # no module and no tensor: torch need not ask, which takes most of counting
+        if isinstance(value, Counted | Map):  # no module, no tensor: that torch need not ask makes counting faster
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
