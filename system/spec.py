@@ -143,6 +143,7 @@ class ModelSpec(Spec):
     activation: str = "silu"
     activations_kept: tuple[str, ...] | None = None  # slots of the block that keep theirs; None: all
     norm: str = "resnorm"
+    norm_after: tuple[Literal["stem", "block", "stage"], ...] = ("stage",)  # where blocks do not hold it themselves
     layer_scale: Annotated[float, Field(gt=0)] | None = None  # start of the ConvNeXt block's last gain per channel
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block, rising from 0; in training only
     downsampling: Literal["pool", "strided", "separate"] = "separate"
@@ -165,10 +166,18 @@ class ModelSpec(Spec):
             raise ValueError("branch kernels must be different odd numbers")
         return value
 
+    @field_validator("norm_after")
+    @classmethod
+    def _each_place_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("each place must be named once, and at least one")
+        return value
+
     def in_stage(self, stage: StageSpec) -> ModelSpec:
         """The specification as one stage's blocks read it."""
         own = {key: getattr(stage, key) for key in ("second_kernel", "groups", "dilation")}
-        return self.model_copy(update={key: value for key, value in own.items() if value is not None})
+        changes = {key: value for key, value in own.items() if value is not None}
+        return self.model_copy(update=changes) if changes else self
 
     def stem_width(self) -> int:
         return self.rounded(self.widths()[0] * self.stem_ratio)
