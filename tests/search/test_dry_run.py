@@ -41,7 +41,7 @@ def test_candidates_are_shown_with_their_cost(
     first = next(line for line in out.splitlines() if line.startswith("known"))
     assert first.split()[1:4] == [str(fitted.spec.width), f"{fitted.cost.params:,}", f"{fitted.cost.macs / 1e6:.2f}"]
     assert first.endswith(described(KNOWN_DESIGNS[0]))
-    assert len(re.findall(r"^[1-5] ", out, re.MULTILINE)) == 5
+    assert len(re.findall(r"^[1-5]  ", out, re.MULTILINE)) == 5
     table = out.partition("What 20k_params_2M_macs buys")[2]
     blocks = re.findall(r"^(\w+) +(\d+) of (\d+) ", table, re.MULTILINE)
     assert {name for name, *_ in blocks} <= {"any", *map(str, DEFAULT[4].values)}
