@@ -7,6 +7,11 @@
 `pool` draws candidates of the search space within `--budget`, and trains each for `--epochs` on the training part of
 ESC-10-devices (shared/data/README.md); of every epoch the log loss of the validation part is kept, the test fold is
 not touched. It continues where it was stopped, and the same command started twice shares the work, as do --workers.
+
+`replay` runs the search's own decisions on the stored curves: `search/fidelity.py` says which training stops where,
+`search/propose.py` which of the candidates that are drawn is trained next. Random search trains every candidate to the
+end. Counted are the epochs that ours needs until a network that it trained to the end is as good as the best of random
+search after all of its trials; an order in which it never is counts as infinitely many.
 """
 
 from __future__ import annotations
@@ -146,6 +151,134 @@ def train_pool(args: argparse.Namespace, watch: Any = lambda: None) -> None:
         watch()
 
 
+def features(candidate: Candidate) -> dict[str, Any]:
+    from search.objective import features_of
+
+    return features_of(candidate["choices"], candidate)
+
+
+def ours(
+    pool: list[Candidate], epochs: int, target: float, seed: int, stopping: bool = True, model: bool = True
+) -> list[tuple[int, float]]:
+    """(epochs spent, best log loss of a whole training) after each training, until it is at most `target`."""
+    import numpy as np
+
+    from search.fidelity import stops
+    from search.propose import Seen, choose, wanted
+
+    rng, left, seen = np.random.default_rng(seed), list(range(len(pool))), []
+    spent, best, trace = 0, float("inf"), []
+    while left and best > target:
+        aim = min(wanted(seen, rng) if model else 1, len(left))
+        drawn = rng.choice(left, aim, replace=False).tolist()
+        number = drawn[choose(seen, [features(pool[index]) for index in drawn], epochs, rng)]
+        left.remove(number)
+        curve: list[float] = []
+        for loss in pool[number]["log_loss"]:
+            curve.append(loss)
+            if stopping and stops(curve, [one.curve for one in seen], epochs):
+                break
+        seen.append(Seen(features(pool[number]), curve))
+        spent += len(curve)
+        best = min(best, curve[-1]) if len(curve) == epochs else best
+        trace.append((spent, best))
+    return trace
+
+
+def at_random(pool: list[Candidate], epochs: int, trials: int, seed: int) -> list[tuple[int, float]]:
+    import numpy as np
+
+    order = np.random.default_rng((seed, 1)).permutation(len(pool))[:trials]
+    losses = [pool[index]["log_loss"][-1] for index in order]
+    return [((n + 1) * epochs, min(losses[: n + 1])) for n in range(trials)]
+
+
+VARIANTS = {
+    "both": {"stopping": True, "model": True},
+    "stopping only": {"stopping": True, "model": False},
+    "model only": {"stopping": False, "model": True},
+}
+
+
+def replay(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from system.files import write_json, write_with
+    from system.progress import progress
+
+    found = read(args.pool)
+    pool = [candidate for candidate in found if "log_loss" in candidate]
+    if len(pool) < 40:
+        raise RunError(f"{args.pool}: expected at least 40 trained candidates, found {len(pool)}; see `pool`")
+    epochs = found[0]["settings"]["epochs"]
+    print(f"{len(pool)} candidates of {epochs} epochs ({len(found) - len(pool)} failed), {args.orders} orders")
+    results: dict[str, Any] = {"pool": len(pool), "failed": len(found) - len(pool), "epochs": epochs, "rows": []}
+    traces: dict[str, list[list[tuple[int, float]]]] = {}
+    sizes = [len(pool) // 2, len(pool)]
+    with progress("replaying", len(sizes) * len(VARIANTS) * args.orders, unit="orders") as step:
+        for trials in sizes:
+            randoms = [at_random(pool, epochs, trials, seed) for seed in range(args.orders)]
+            traces[f"random, {trials}"] = randoms
+            for name, parts in VARIANTS.items():
+                shares, mine = [], []
+                for seed, random_trace in enumerate(randoms):
+                    target = random_trace[-1][1]
+                    mine.append(ours(pool, epochs, target, seed, **parts))
+                    reached = mine[-1][-1][1] <= target
+                    shares.append(mine[-1][-1][0] / random_trace[-1][0] if reached else float("inf"))
+                    step()
+                traces[f"{name}, {trials}"] = mine
+                low, median, high = np.quantile(np.array(shares), [0.025, 0.5, 0.975], method="nearest")
+                row = {
+                    "random_trials": trials, "random_epochs": trials * epochs, "search": name,
+                    "share_of_epochs": float(median), "interval": [float(low), float(high)],
+                    "at_most_a_third": float(np.mean(np.array(shares) <= 1 / 3)),
+                    "never": int(np.isinf(shares).sum()),
+                }  # fmt: skip
+                results["rows"].append(row)
+                print(
+                    f"random search of {trials} trials ({row['random_epochs']} epochs), {name}: {median:.3f} of its "
+                    f"epochs [{low:.3f}, {high:.3f}], at most a third in {row['at_most_a_third']:.0%} of the orders, "
+                    f"never in {row['never']}", flush=True,
+                )  # fmt: skip
+    write_json(args.pool.parent / "efficiency.json", results)
+    write_with(args.pool.parent / "efficiency.png", lambda path: plot(path, traces, sizes, epochs))
+    print(f"{args.pool.parent / 'efficiency.json'} and .png")
+
+
+def plot(path: Path, traces: dict[str, Any], sizes: list[int], epochs: int) -> None:
+    """Best log loss against epochs for the first size: medians over the orders, and the middle half of them."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    trials = sizes[0]
+    grid = np.arange(epochs, trials * epochs + 1)
+    looks = {"random": "#8a8a8a", "stopping only": "#e0a030", "model only": "#5aa469", "both": "#1b6ca8"}
+    for name, colour in looks.items():
+        curves = []
+        for trace in traces[f"{name}, {trials}"]:
+            spent, best = np.array(trace).T
+            found = np.searchsorted(spent, grid, side="right") - 1
+            curves.append(np.where(found < 0, np.nan, best[np.maximum(found, 0)]))
+        finite = np.where(np.isfinite(curves), curves, np.nan)
+        low, median, high = np.nanquantile(finite, [0.25, 0.5, 0.75], axis=0)
+        label = "random search" if name == "random" else f"search/run.py: {name}"
+        axes.plot(grid, median, color=colour, label=label)
+        axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axvline(trials * epochs / 3, color="black", linestyle=":", label="a third of random search's epochs")
+    axes.set_xlabel("epochs of training, over all trials")
+    axes.set_ylabel("best validation log loss [nats]")
+    axes.set_title(f"{trials} random trials of {epochs} epochs, and ours until it is as good: "
+                   f"{len(traces[f'both, {trials}'])} orders")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("pool", "replay"))
@@ -158,8 +291,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of each worker (default: the cores, shared)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--orders", type=int, default=50, help="of replay")
     args = parser.parse_args(argv)
-    pool(args)
+    {"pool": pool, "replay": replay}[args.command](args)
 
 
 if __name__ == "__main__":

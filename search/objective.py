@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,5 +122,6 @@ def curve_of(trial: FrozenTrial) -> Curve:
 
 
 def features_of(choices: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model of search/propose.py sees of a network."""
-    return {**choices, "params": float(cost["params"]), "macs": float(cost["macs"])}
+    """What the model of search/propose.py sees of a network: choices as names, costs as orders of magnitude."""
+    names = {name: str(value) for name, value in choices.items()}
+    return {**names, "log_params": math.log10(cost["params"]), "log_macs": math.log10(cost["macs"])}

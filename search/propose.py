@@ -1,8 +1,9 @@
 """Which network to train next: a model of what was learnt so far, asked about many candidates.
 
 Candidates cost a millisecond and their parameters and MACs are exact before any training, so the model knows them as
-well as the choices. It is a forest of random trees (Hutter et al. 2011, "Sequential Model-Based Optimization for
-General Algorithm Configuration") that also knows the epoch of each loss: curves that were cut short teach it too.
+well as the choices. It is a Bayesian linear regression (MacKay 1992, "Bayesian Interpolation") on one column per value
+of each choice: with a few dozen trials there is little more to be learnt than which values are good. It also has a
+column per rung, so that trainings that were cut short teach it too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ Features = Mapping[str, Any]  # a candidate's choices, and its cost
 FIRST_AT_RANDOM = 8  # trials before the model is asked
 CANDIDATES = 24  # that are drawn for it to choose from
 AT_RANDOM = 0.2  # share of the later trials that are drawn blindly: the model may be wrong
-TREES = 100
 
 
 class Seen(NamedTuple):
@@ -36,28 +36,29 @@ def wanted(seen: Sequence[Seen], rng: np.random.Generator) -> int:
 def choose(seen: Sequence[Seen], candidates: Sequence[Features], epochs: int, rng: np.random.Generator) -> int:
     """The index of the candidate that promises the largest improvement after `epochs` epochs.
 
-    Expected improvement over the best predicted loss of `seen`, under a normal distribution with the mean and the
-    spread of the trees.
+    Expected improvement over the best predicted loss of `seen`, under the model's normal distribution; `rng` breaks
+    ties.
     """
     if len(candidates) == 1:
         return 0
-    from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import BayesianRidge
 
     judged = [*rungs(epochs), epochs]
     rows = [(one.features, epoch, one.curve[epoch - 1]) for one in seen for epoch in judged if len(one.curve) >= epoch]
-    vectorizer = DictVectorizer(sparse=False)
-    known = vectorizer.fit_transform([{**features, "epoch": float(epoch)} for features, epoch, _ in rows])
-    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=int(rng.integers(2**31)))
-    forest.fit(known, np.array([loss for *_, loss in rows]))
+    vectorizer, model = DictVectorizer(sparse=False), BayesianRidge()
+    known = vectorizer.fit_transform([{**features, "epoch": str(epoch)} for features, epoch, _ in rows])
+    model.fit(known, np.array([loss for *_, loss in rows]))
 
-    def predictions(all_features: Sequence[Features]) -> np.ndarray:
-        x = vectorizer.transform([{**features, "epoch": float(epochs)} for features in all_features])
-        return np.stack([tree.predict(x) for tree in forest.estimators_])  # (trees, candidates)
+    def predicted(all_features: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
+        x = vectorizer.transform([{**features, "epoch": str(epochs)} for features in all_features])
+        return model.predict(x, return_std=True)
 
-    best = predictions([one.features for one in seen]).mean(axis=0).min()
-    found = predictions(candidates)
-    return int(np.argmax(expected_improvement(found.mean(axis=0), found.std(axis=0), best)))
+    best = predicted([one.features for one in seen])[0].min()
+    mean, spread = predicted(candidates)
+    unknown = np.sqrt(np.maximum(spread**2 - 1 / model.alpha_, 0))  # without the noise of a single training
+    order = rng.permutation(len(candidates))
+    return int(order[np.argmax(expected_improvement(mean, unknown, best)[order])])
 
 
 def expected_improvement(mean: np.ndarray, spread: np.ndarray, best: float) -> np.ndarray:

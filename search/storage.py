@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.patience import Patient
 from system.errors import ConfigError, RunError
@@ -67,11 +68,17 @@ def opened(url: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=JOURNAL_GRACE)))
     if kind == "sqlite":
         return sqlite(url)
+    try:
+        return server(url)
+    except (IntegrityError, ProgrammingError):  # another machine made the tables at the same time
+        return server(url)
+
+
+def server(url: str) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heartbeats are experimental in Optuna 5
-        storage = RDBStorage(
-            url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=HEARTBEAT, grace_period=SILENCE
-        )
+        engine = {"pool_pre_ping": True}
+        storage = RDBStorage(url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=SILENCE)
     return optuna.storages.get_storage(storage)
 
 

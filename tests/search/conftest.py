@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,8 @@ def unhurried_disk() -> Iterator[None]:
     """SQLite without waiting for the disk: a search commits hundreds of times."""
 
     def do_not_wait(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", do_not_wait)
     yield
