@@ -21,7 +21,6 @@ from system.models.catalog import CATALOG, model_spec
 from system.models.network import complexity
 from tests.models.variants import CASES
 
-
 WANTED = list(wanted())
 
 
