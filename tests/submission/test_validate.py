@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from submission import archive
 from submission.formats import FORMATS
 from submission.packing.rows import output_csv
-from submission.validate import validate
+from submission.validate import main, validate
 from system.editions import EDITIONS, SCENES
-from system.errors import ConfigError
+from system.errors import ConfigError, guarded
 from tests.submission.conftest import FOLDER, LABEL, META, OUTPUT, Members, faults_of
 
 
@@ -184,6 +184,28 @@ def test_reports_and_folders_are_let_through(package: Members, tmp_path: Path, e
     with zipfile.ZipFile(path, "a") as zipped:
         zipped.mkdir("task1")
     assert validate(path, "2022", eval_root) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (None, 0, "no fault found"),
+        (lambda content: content.replace(b"\t", b",", 1), 1, "line 1: expected the columns"),
+        (b"no zip", 2, "error: "),
+    ],
+    ids=["clean", "faults", "not readable"],
+)
+def test_exit_codes(
+    package: Members, tmp_path: Path, eval_root: Path, change: Any, code: int, said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "x.zip"
+    archive.write_zip(path, {**package, OUTPUT: change(package[OUTPUT])} if callable(change) else package)
+    if isinstance(change, bytes):
+        path.write_bytes(change)
+    monkeypatch.setattr("sys.argv", ["validate.py", str(path), "--edition", "2022", "--eval-root", str(eval_root)])
+    assert guarded(main) == code
+    assert said in "".join(capsys.readouterr())
 
 
 def test_unknown_edition(tmp_path: Path) -> None:
