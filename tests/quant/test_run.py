@@ -184,16 +184,16 @@ def test_ranges_and_statistics_stay_in_the_last_epochs() -> None:
 def test_the_float_model_teaches_the_quantized_one(tmp_path: Path) -> None:
     """Against labels that say otherwise."""
     data = tiny.data()
-    turned = replace(data, train=replace(data.train, label=(data.train.label + 1) % 3))
+    turned = replace(
+        data, train=replace(data.train, label=(data.train.label + 1) % 3), validation=tiny.segments(0, 5)
+    )
     distances = {}
     for weight in (0.0, 1.0):
         fields = {"epochs": 4, "learning_rate": 0.02, "distill_weight": weight}
         checkpoint = made_checkpoint(spec=SPEC.changed(quant=SPEC.quant.changed(**fields).plain()))
         deployed = qat.deployable(checkpoint)
-        backend = LightBackend()
-        quantized = backend.prepare(deployed, SPEC.model, SPEC.input_shape(), 3)  # type: ignore[arg-type]
-        backend.calibrate(quantized, qat.calibration_inputs(checkpoint, turned))
-        qat.tune(quantized, deployed, checkpoint, turned, tmp_path / str(weight), None, "cpu")
+        quantized = qat.calibrated(checkpoint, deployed, qat.calibration_inputs(checkpoint, turned), LightBackend())
+        qat.trained(checkpoint, turned, quantized, deployed, tmp_path / str(weight), "cpu")
         x = torch.from_numpy(checkpoint.standardize(data.test.features))
         with torch.inference_mode():
             p, q = (network.eval()(x).softmax(dim=1) for network in (deployed, quantized))
