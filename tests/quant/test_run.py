@@ -184,9 +184,7 @@ def test_ranges_and_statistics_stay_in_the_last_epochs() -> None:
 def test_the_float_model_teaches_the_quantized_one(tmp_path: Path) -> None:
     """Against labels that say otherwise."""
     data = tiny.data()
-    turned = replace(
-        data, train=replace(data.train, label=(data.train.label + 1) % 3), validation=tiny.segments(0, 5)
-    )
+    turned = replace(data, train=replace(data.train, label=(data.train.label + 1) % 3), validation=tiny.segments(0, 5))
     distances = {}
     for weight in (0.0, 1.0):
         fields = {"epochs": 4, "learning_rate": 0.02, "distill_weight": weight}
