@@ -79,18 +79,19 @@ def cases(batch: int, device: str) -> dict[str, Callable[[], object]]:
         loss.backward()
         optimizer.step()
 
+    def crop() -> np.ndarray:
+        return recordings.crop(chosen, recordings.offsets(chosen, np.random.default_rng(0)))
+
     found: dict[str, Callable[[], object]] = {"training step": step}
     for name, row in AUGMENTATIONS.items():
         if row.apply is not None:
             seen = of_features if row.stage == "spectrogram" else of_samples
             found[name] = lambda row=row, seen=seen: row.apply(seen, around)
     found["device impulse responses"] = lambda: devices(samples, heard)  # the convolution, not the draw
-    found["random crops"] = lambda: recordings.crop(chosen, np.random.default_rng(0))
+    found["random crops"] = crop
     found["  whole segments instead"] = lambda: recordings.read(chosen)
     found["log-mel in the loop"] = lambda: inputs.heard(of_samples)
-    found["all of it"] = lambda: inputs(
-        (torch.from_numpy(recordings.crop(chosen, np.random.default_rng(0))).to(device), torch.zeros_like(label), label)
-    )
+    found["all of it"] = lambda: inputs((torch.from_numpy(crop()).to(device), torch.zeros_like(label), label))
     return found
 
 

@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from quant import frozen
 from quant.backend import Backend
 from quant.bias_correction import correct_bias
 from quant.equalize import equalize
 from quant.parity import BATCH, report
+from quant.quantizers import Quantizer
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
 from system.errors import DataError, RunError
-from system.files import write_json
+from system.files import whole_file, write_json
 from system.models.reparam import deploy
 from system.onnx_float import export_float
-from system.training import fit, log_loss_and_accuracy, logits_of
+from system.spec import QuantSpec
+from system.training import Epoch, OnlineTeacher, fit, log_loss_and_accuracy, logits_of
 
+RESUME_FILE, BEST_FILE = ".qat.ckpt", ".qat.best.pt"
 MOST_TRAINED = 2_000_000  # parameters; larger networks are quantized after training only
 
 
@@ -69,44 +73,14 @@ def calibrated(checkpoint: Checkpoint, deployed: nn.Module, batches: list[Tensor
     return quantized
 
 
-def trained(
-    checkpoint: Checkpoint,
-    data: PreparedData,
-    quantized: nn.Module,
-    device: str = "auto",
-    resume_file: Path | None = None,
-) -> dict[str, Any]:
-    """Train a calibrated network; it keeps what it was where that has the lower log loss on validation data.
-
-    Returns log loss and accuracy of both, `calibrated` and `trained`, and which is `exported`.
-    """
-    spec, started = checkpoint.spec, time.monotonic()
-    history: dict[str, Any] = {"exported": "trained"}
-    if len(data.validation):
-        history["calibrated"] = validate(quantized, checkpoint, data)
-    before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
-    tuned = fit(
-        spec.changed(train=spec.quant.recipe().plain()), data, network=quantized,
-        standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
-        resume_file=resume_file,
-    )  # fmt: skip
-    history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
-    if len(data.validation):
-        history["trained"] |= {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
-        if history["calibrated"]["log_loss"] <= tuned.last.log_loss:
-            quantized.load_state_dict(before)
-            history["exported"] = "calibrated"
-    return history
-
-
 def quantize(
     checkpoint: Checkpoint, data: PreparedData, backend: Backend, folder: Path, *, train: bool, device: str = "auto"
 ) -> dict[str, Any]:
     """Write the folder quant/BACKEND of a run. Returns parity.json.
 
-    With `train`, the calibrated network is trained on; whichever of the two has the lower validation log loss is
-    exported, or without a validation part the trained one. Raises RunError if the network is too large to train so,
-    or a layer would not run on integers.
+    With `train`, the calibrated network is trained on; the best epoch or, if better, the calibrated network is
+    exported, by the validation log loss of the quantized network; without a validation part the last epoch. Raises
+    RunError if the network is too large to train so, or a layer would not run on integers.
     """
     spec, shape = checkpoint.spec, checkpoint.spec.input_shape()
     if data.classes != checkpoint.classes:
@@ -120,7 +94,7 @@ def quantize(
         )
     quantized = calibrated(checkpoint, deployed, calibration_inputs(checkpoint, data), backend)
     if train and spec.quant.epochs:
-        history = trained(checkpoint, data, quantized, device, folder / ".qat.ckpt")
+        history = trained(checkpoint, data, quantized, deployed, folder, device)
     else:
         history = {"exported": "calibrated"}
         if len(data.validation):
@@ -133,8 +107,68 @@ def quantize(
     parity = report(checkpoint, data, quantized, deployed, folder, backend.parameter_bits(quantized))
     parity["validation"] = history
     write_json(folder / "parity.json", parity)
-    (folder / ".qat.ckpt").unlink(missing_ok=True)
+    for name in (RESUME_FILE, BEST_FILE):
+        (folder / name).unlink(missing_ok=True)
     return parity
+
+
+def trained(
+    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path, device: str
+) -> dict[str, Any]:
+    """Train with quantization from what the float model learned from, and its own answers if `quant.distill_weight`.
+
+    The network gets the weights of the epoch, or of none, whose log loss on the validation part was lowest; without a
+    validation part those of the last one. Continues from what `folder` holds of the same training. Returns log loss
+    and accuracy of both, `calibrated` and `trained`, and which is `exported`.
+    """
+    spec, quant = checkpoint.spec, checkpoint.spec.quant
+    history: dict[str, Any] = {"exported": "trained"}
+    if len(data.validation):
+        history["calibrated"] = validate(quantized, checkpoint, data)
+    before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
+    if not (folder / RESUME_FILE).is_file():
+        (folder / BEST_FILE).unlink(missing_ok=True)
+    alike = OnlineTeacher(deployed, quant.distill_weight, quant.distill_temperature)
+    started = time.monotonic()
+    tuned = fit(
+        spec.changed(train=quant.recipe(spec.train.label_smoothing).plain()), data, network=quantized,
+        standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
+        teacher=alike if quant.distill_weight else None,
+        before_epoch=lambda epoch: hold_ranges(quantized, epoch, quant),
+        on_epoch=lambda row: keep_best(quantized, row, folder / BEST_FILE) if len(data.validation) else None,
+        resume_file=folder / RESUME_FILE,
+    )  # fmt: skip
+    history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
+    if not len(data.validation):
+        return history
+    best = torch.load(folder / BEST_FILE, weights_only=True)
+    history["trained"] |= {key: best[key] for key in ("epoch", "log_loss", "accuracy")}
+    history["trained"]["last"] = {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
+    if history["calibrated"]["log_loss"] <= best["log_loss"]:
+        quantized.load_state_dict(before)
+        return history | {"exported": "calibrated"}
+    quantized.load_state_dict(best["state"])
+    return history
+
+
+def hold_ranges(quantized: nn.Module, epoch: int, quant: QuantSpec) -> None:
+    """In the last `quant.frozen_share` of the epochs no range of activations moves, and no statistic of a norm."""
+    if epoch < quant.epochs * (1 - quant.frozen_share):
+        return
+    for module in quantized.modules():
+        if isinstance(module, Quantizer):
+            module.requires_grad_(False)
+        elif isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def keep_best(quantized: nn.Module, row: Epoch, path: Path) -> None:
+    """Write the weights after an epoch to `path` if their validation log loss is the lowest so far."""
+    if path.is_file() and torch.load(path, weights_only=True)["log_loss"] <= row.log_loss:
+        return
+    with whole_file(path) as part:
+        numbers = {"epoch": row.epoch, "log_loss": row.log_loss, "accuracy": row.accuracy}
+        torch.save({**numbers, "state": quantized.state_dict()}, part)
 
 
 def validate(network: nn.Module, checkpoint: Checkpoint, data: PreparedData) -> dict[str, float]:

@@ -5,8 +5,10 @@ Compared are the frozen networks, whose integers are those of the files on a pro
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,11 @@ def compare_variants(
             spec = checkpoint.spec.changed(quant={**checkpoint.spec.quant.plain(), **changes})
             changed = replace(checkpoint, spec=spec)
             quantized = calibrated(changed, deployed, batches, backend)
-            weights = trained(changed, data, quantized, device)["exported"] if train else "calibrated"
+            weights = "calibrated"
+            if train:
+                with tempfile.TemporaryDirectory() as folder:
+                    history = trained(changed, data, quantized, deployed, Path(folder), device)
+                weights = history["exported"]
             quantized = backend.freeze(quantized)
             found = logits(quantized)
             rows[name] = {

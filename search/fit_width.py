@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from system.budget import Budget
@@ -10,48 +12,70 @@ from system.errors import ConfigError
 from system.models.network import Shape, complexity
 from system.spec import ModelSpec
 
-WIDEST = 1024  # channels; a budget that bounds neither parameters, bytes nor MACs stops here
+WIDEST = 1024  # channels; a budget that bounds nothing that grows with the width stops here
+FIRST = 16  # channels that are tried first
+MAP = "map"  # in place of a limit: the design does not fit the size of the input
+USUAL_GROWTH = 1.5  # cost ~ width to this power: between depthwise (1) and dense convolutions (2)
+GUESSES = 6  # predicted widths, before bisection ends what they began
+
+Latency = Callable[[Complexity], float]  # milliseconds
 
 
 class Fitted(NamedTuple):
-    """A spec at its solved width and its cost, or the reason why not even the smallest width fits."""
+    """A spec at its solved width and its cost, or why not even the smallest width fits, and by which limit."""
 
     spec: ModelSpec | None
     cost: Complexity | None
     reason: str = ""
+    limit: str = ""
 
 
-def fit_width(spec: ModelSpec, budget: Budget, shape: Shape, classes: int) -> Fitted:
+def fit_width(spec: ModelSpec, budget: Budget, shape: Shape, classes: int, latency: Latency | None = None) -> Fitted:
     """The widest network of this design within the budget; one `width_multiple` more would exceed it.
 
-    Costs grow with the width, so bisection is exact. A design that does not fit the map's size is infeasible too.
+    A width that fits and the next one, which does not, are found by predicting where the cost meets the limit.
+    `latency` estimates milliseconds where the budget limits them; None: by this machine's table of operators.
     """
-    step = spec.width_multiple
+    step, top = spec.width_multiple, max(1, WIDEST // spec.width_multiple)
+    if budget.latency_ms is not None and latency is None:
+        import quant.latency
+
+        latency = quant.latency.estimator()
 
     def cost_at(multiples: int) -> Complexity:
-        return complexity(spec.model_copy(update={"width": multiples * step}), shape, classes)
+        cost = complexity(spec.model_copy(update={"width": multiples * step}), shape, classes)
+        return cost if budget.latency_ms is None or latency is None else cost._replace(latency_ms=latency(cost))
 
-    def fits(cost: Complexity) -> bool:
-        return not budget.excess(cost.totals())
-
-    try:
-        smallest = cost_at(1)
-    except ConfigError as error:
-        return Fitted(None, None, str(error))
-    if over := budget.excess(smallest.totals()):
-        totals = smallest.totals()
-        excess = ", ".join(f"{q} {amount:,} over" for q, amount in over.items())
-        size = f"{totals['params']:,} parameters, {totals['macs']:,} MACs"
-        return Fitted(None, smallest, f"width {step} has {size}: {excess}")
-    good, cost = 1, smallest
-    bad = 2
-    while bad * step <= WIDEST and fits(candidate := cost_at(bad)):
-        good, cost, bad = bad, candidate, bad * 2
-    bad = min(bad, WIDEST // step + 1)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if fits(candidate := cost_at(middle)):
-            good, cost = middle, candidate
+    good, bad, width = 0, top + 1, min(top, max(1, FIRST // step))
+    best: Complexity | None = None
+    known: list[tuple[float, float]] = []  # (ln width, ln of the cost in multiples of the limit)
+    while True:
+        try:
+            cost = cost_at(width)
+        except ConfigError as error:
+            return Fitted(None, None, str(error), MAP)
+        shares = budget.shares(cost.total)
+        if not budget.excess(cost.total):
+            good, best = width, cost
         else:
-            bad = middle
-    return Fitted(spec.changed(width=good * step), cost)
+            bad = width
+        if bad == 1:
+            return Fitted(None, cost, _too_large(cost, budget, step), max(shares, key=shares.__getitem__))
+        if bad - good == 1:
+            return Fitted(spec.changed(width=good * step), best)
+        known.append((math.log(width), math.log(max(shares.values()))))
+        wanted = _predicted(known) if len(known) <= GUESSES else (good + bad) // 2
+        width = min(max(wanted, good + 1), bad - 1)
+
+
+def _predicted(known: list[tuple[float, float]]) -> int:
+    """The width whose cost meets the limit, on the line through the last two (on logarithmic axes)."""
+    (x, y), growth = known[-1], USUAL_GROWTH
+    if len(known) > 1 and y != known[-2][1]:
+        growth = (y - known[-2][1]) / (x - known[-2][0])
+    return int(math.exp(min(x - y / max(growth, 0.1), math.log(2 * WIDEST))))
+
+
+def _too_large(smallest: Complexity, budget: Budget, width: int) -> str:
+    over = ", ".join(f"{quantity} {amount:,} over" for quantity, amount in budget.excess(smallest.total).items())
+    return f"width {width} has {smallest.params:,} parameters, {smallest.macs:,} MACs: {over}"

@@ -1,20 +1,32 @@
-"""One trial: choices -> spec -> width -> cost within the budget -> a short training -> validation log loss."""
+"""One trial: a network within the budget -> a training that may be cut short -> its validation log loss."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search import space, storage
+from search.claims import signs_of_life
+from search.fidelity import Curve, stops
 from search.fit_width import Fitted, fit_width
 from system.budget import Budget
-from system.dataset import PreparedData
+from system.dataset import PreparedData, prepare
 from system.errors import TrainingError
-from system.spec import ExperimentSpec
-from system.training import Epoch, fit
+from system.spec import DataSpec, ExperimentSpec, FeatureSpec
+from system.training import Epoch, Trained, fit
+
+Fit = Callable[..., Trained]
+
+
+class Stopped(Exception):
+    """Raised inside a training to end it; says why."""
 
 
 @dataclass(frozen=True)
@@ -25,61 +37,91 @@ class Objective:
     budget: Budget
     data: PreparedData
     device: str
+    space: space.Space = space.DEFAULT
+    int8: bool = False  # scored after calibration
+    fit: Fit | None = None  # in place of a training, in tests and measurements of the search itself
 
     def fitted(self, choices: space.Choices) -> Fitted:
-        return fit_width(space.spec_of(choices), self.budget, self.experiment.input_shape(), len(self.data.classes))
+        shape = self.experiment.changed(features=space.features_of(choices, self.experiment.features)).input_shape()
+        return fit_width(space.spec_of(choices), self.budget, shape, len(self.data.classes))
 
-    def run(self, study: optuna.Study, trial: Trial) -> TrialState:
-        """Decide, train, tell. Returns the state the trial ended in."""
-        fitted = self.fitted(space.suggest(trial))
-        if fitted.spec is None:
-            trial.set_user_attr(storage.INFEASIBLE, True)
-            return self._tell(study, trial, TrialState.PRUNED, fitted.reason)
-        plain = fitted.spec.plain()
-        before = [past for past in study.get_trials(deepcopy=False) if storage.was_trained(past)]
-        if any(past.user_attrs.get("spec") == plain for past in before):
-            trial.set_user_attr(storage.DUPLICATE, True)
-            return self._tell(study, trial, TrialState.FAIL, "this network was trained before")
+    def described(self, choices: space.Choices, fitted: Fitted) -> dict[str, Any]:
+        """The attributes of a trial that say what is trained."""
+        assert fitted.spec is not None
         assert fitted.cost is not None
-        trial.set_user_attr("spec", plain)
-        trial.set_user_attr("params", fitted.cost.params)
-        trial.set_user_attr("macs", fitted.cost.macs)
-        return self._train(study, trial, self.experiment.changed(model=plain))
+        found = {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
+        found |= {} if fitted.cost.latency_ms is None else {"latency_ms": fitted.cost.latency_ms}
+        features = space.features_of(choices, self.experiment.features)
+        return found if features == self.experiment.features else {**found, "features": features.plain()}
 
-    def _train(self, study: optuna.Study, trial: Trial, experiment: ExperimentSpec) -> TrialState:
+    def run(self, study: optuna.Study, trial: FrozenTrial) -> TrialState:
+        """Train and tell. Returns the state the trial ended in."""
         started = time.monotonic()
         history: list[Epoch] = []
 
         def on_epoch(row: Epoch) -> None:
             history.append(row)
-            trial.report(row.log_loss, row.epoch)
-            if row.epoch < experiment.train.epochs and trial.should_prune():
-                raise optuna.TrialPruned
+            storage.report(study, trial, row.epoch, row.log_loss)
+            others = [curve_of(other) for other in storage.trials_of(study) if other.number != trial.number]
+            if reason := stops([row.log_loss for row in history], others, self.experiment.train.epochs):
+                raise Stopped(reason)
 
-        state, reason = TrialState.COMPLETE, ""
+        state, found = TrialState.COMPLETE, {}
+        experiment = experiment_of(self.experiment, trial.user_attrs)
+        what = f"trial {trial.number}"
         try:
-            fit(experiment, self.data, device=self.device, what=f"trial {trial.number}", on_epoch=on_epoch)
-        except optuna.TrialPruned:
-            state, reason = TrialState.PRUNED, "behind the median of the trials before it"
+            with signs_of_life(study, trial):
+                data = self._data(experiment.features)
+                trained = (self.fit or fit)(experiment, data, device=self.device, what=what, on_epoch=on_epoch)
+                if self.int8:
+                    found = self._quantized(experiment, data, trained)
+        except Stopped as stopped:
+            state, found[storage.REASON] = TrialState.PRUNED, str(stopped)
         except KeyboardInterrupt:
-            trial.set_user_attr(storage.INTERRUPTED, True)
-            self._tell(study, trial, TrialState.FAIL, "interrupted")
-            study.enqueue_trial(trial.params)
+            storage.end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "interrupted"})
             raise
         except (RuntimeError, ValueError, TrainingError) as error:
-            state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
-        trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
+            state, found[storage.REASON] = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
         if history:
-            trial.set_user_attr("epochs", history[-1].epoch)
-            trial.set_user_attr("log_loss", history[-1].log_loss)
-            trial.set_user_attr("accuracy", history[-1].accuracy)
-        return self._tell(study, trial, state, reason, history[-1].log_loss if history else None)
-
-    @staticmethod
-    def _tell(
-        study: optuna.Study, trial: Trial, state: TrialState, reason: str = "", value: float | None = None
-    ) -> TrialState:
-        if reason:
-            trial.set_user_attr(storage.REASON, reason)
-        study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+            last = history[-1]
+            found = {"epochs": last.epoch, "log_loss": last.log_loss, "accuracy": last.accuracy, **found}
+        found["seconds"] = round(time.monotonic() - started, 3)
+        storage.end(study, trial, state, found, found["log_loss"] if state == TrialState.COMPLETE else None)
         return state
+
+    def _data(self, features: FeatureSpec) -> PreparedData:
+        if features == self.experiment.features:
+            return self.data
+        return prepared(self.experiment.data, features, self.experiment.seed)
+
+    def _quantized(self, experiment: ExperimentSpec, data: PreparedData, trained: Trained) -> dict[str, Any]:
+        from search.int8 import calibrated
+
+        scores = calibrated(experiment, data, trained)
+        return {**scores, "float_log_loss": trained.last.log_loss, "float_accuracy": trained.last.accuracy}
+
+
+@lru_cache(maxsize=4)  # front ends that are searched
+def prepared(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
+    return prepare(data, features, seed)
+
+
+def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment with the network, and the front end if that is searched, of a trial's attributes or record."""
+    front_end = {"features": attributes["features"]} if attributes.get("features") else {}
+    return experiment.changed(model=attributes["spec"], **front_end)
+
+
+def curve_of(trial: FrozenTrial) -> Curve:
+    """Validation log loss after each epoch, as far as the trial got; of a whole one, what it was scored with."""
+    values = trial.intermediate_values
+    curve = [values[epoch] for epoch in range(1, len(values) + 1) if epoch in values]
+    if trial.state == TrialState.COMPLETE and curve:
+        curve[-1] = trial.user_attrs["log_loss"]
+    return curve
+
+
+def features_of(choices: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model of search/propose.py sees of a network: choices as names, costs as orders of magnitude."""
+    names = {name: str(value) for name, value in choices.items()}
+    return {**names, "log_params": math.log10(cost["params"]), "log_macs": math.log10(cost["macs"])}

@@ -4,28 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
-import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import BudgetError, RunError, guarded
+from system.errors import RunError, guarded
 
 if TYPE_CHECKING:
-    import optuna
-
-    from search.objective import Objective
-    from system.budget import Budget
-    from system.complexity import Complexity
+    from search.worker import Plan
     from system.spec import ExperimentSpec
 
 TRIALS, EPOCHS = 6, 3
-SAME_FAILURES, IDLE_DRAWS = 3, 200
-PROBES = 300
 
 
 def options(argv: list[str]) -> argparse.Namespace:
@@ -36,14 +32,38 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--view", choices=("strictest", "exact", "torchinfo"), default="strictest",
                         help="how MACs are counted (default: the largest of the official views)")  # fmt: skip
     parser.add_argument("--trials", type=_count, default=TRIALS, help=f"trials trained, over all restarts ({TRIALS})")
-    parser.add_argument("--epochs", type=_count, default=EPOCHS, help=f"epochs of a trial ({EPOCHS})")
+    parser.add_argument("--epochs", type=_count, default=EPOCHS, help=f"epochs of a trial that is not stopped early "
+                        f"({EPOCHS})")  # fmt: skip
     parser.add_argument("--final-epochs", type=_count, help="epochs of the winner's training (the recipe's)")
-    parser.add_argument("--storage", metavar="URL", help="database of the study (default: study.db in the run folder)")
-    parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its database")
+    parser.add_argument("--objective", choices=("float", "int8"), default="float",
+                        help="what a trial is scored by: the float network (default), or after calibration to INT8")  # fmt: skip
+    parser.add_argument("--finalists", type=_count, default=1, metavar="N",
+                        help="train the best N trials again with new seeds before one of them wins (1: do not)")  # fmt: skip
+    parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
+    parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
+                        "their cost and what the budget buys; train nothing")  # fmt: skip
+    parser.add_argument("--explain", action=_Explain, type=Path, metavar="runs/NAME", help="say in words how the "
+                        "network of a run differs from KT's final one, and end")  # fmt: skip
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, which share the cores (1)")
+    parser.add_argument("--storage", metavar="URL", help="where the study is, for machines to share (default: study.db "
+                        "in the run folder)")  # fmt: skip
+    parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its storage")
+    parser.add_argument("--reclaim", action="store_true", help="no other machine works on this study: take its trials "
+                        "that other machines began")  # fmt: skip
     parser.add_argument("--run", type=Path, metavar="runs/NAME", help="default: runs/<dataset>-<budget>-s<seed>")
     add_experiment_options(parser)
     add_common_options(parser)
     return parser.parse_args(argv)
+
+
+class _Explain(argparse.Action):
+    """Like --help: says it and ends, whatever else is given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, run: Any, option: str | None = None) -> None:
+        from search.explain import explain
+
+        print(explain(run))
+        parser.exit()
 
 
 def _count(text: str) -> int:
@@ -62,138 +82,108 @@ def main(argv: list[str]) -> None:
     longer: dict[str, object] = {"epochs": args.final_epochs} if args.final_epochs else {}
     spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
     check_device(args.device)
-    from optuna.exceptions import StorageInternalError
-
     from search import space
+    from search.dry_run import dry_run
     from search.fit_width import fit_width
-    from search.objective import Objective
-    from search.storage import claim, first_line, open_study, reclaim
+    from search.impossible import refuse_impossible
+    from search.storage import bind
+    from search.worker import Plan
     from system.dataset import prepare
     from system.runs import check_same, locked, provenance, write_settings
 
+    rows = space.read_space(args.space)
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget}-s{spec.seed}"
-    settings = {**spec.plain(), "search": {"epochs": args.epochs, "study": args.study}}
+    asked = {"epochs": args.epochs, "study": args.study}
+    asked |= {"objective": args.objective} if args.objective != "float" else {}
+    asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
+    settings = {**spec.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
     data = prepare(spec.data, spec.features, spec.seed)
-    shape, classes = spec.input_shape(), len(data.classes)
-    refuse_impossible(budget, lambda model: fit_width(model, budget, shape, classes))
+    classes = len(data.classes)
+
+    def fitted(choices: space.Choices) -> Any:
+        shape = spec.changed(features=space.features_of(choices, spec.features)).input_shape()
+        return fit_width(space.spec_of(choices), budget, shape, classes)
+
+    refuse_impossible(budget, rows, fitted)
+    if args.dry_run:
+        return dry_run(args.dry_run, budget, rows, fitted, spec.seed)
+    plan = Plan(
+        experiment=spec.changed(train=spec.train.changed(epochs=args.epochs).plain()),
+        budget=budget, url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, run=run,
+        trials=args.trials, device=args.device, space=rows, int8=args.objective == "int8", reclaim=args.reclaim,
+    )  # fmt: skip
     if args.storage:
-        open_study(args.storage, args.study, spec.seed)
+        plan.open()
 
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
-        write_settings(run / "config.yaml", settings, provenance(spec, data.checksum))
-        study = open_study(args.storage or f"sqlite:///{run}/study.db", args.study, spec.seed)
-        claim(study, {**settings, "data_checksum": data.checksum}, str(run))
-        if not study.get_trials(deepcopy=False):
-            for design in space.KNOWN_DESIGNS:
-                study.enqueue_trial(design)
-        elif lost := reclaim(study, str(run.resolve())):
-            print(f"continuing; {lost} trial that was running when the last search ended starts again")
-        short = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
+        made_with = provenance(spec, data.checksum)
+        write_settings(run / "config.yaml", settings, made_with)
+        bind(plan.open(), study_settings(spec, asked, space.plain(rows), data.checksum), made_with, str(run))
         try:
-            run_trials(study, Objective(short, budget, data, args.device), args.trials, run, budget)
-        except StorageInternalError as error:
-            raise RunError(
-                f"the study's database went away ({first_line(error)}); the same command continues"
-            ) from None
-        finish(study, spec, data, run, budget, args.device)
+            search(plan, args.workers, data)
+            finish(plan, spec, data, args.finalists)
+        except KeyboardInterrupt:
+            print(f"\nto continue: python search/run.py {shlex.join(argv)}", file=sys.stderr)
+            raise
 
 
-def refuse_impossible(budget: Budget, fit: Any) -> None:
-    """Raises BudgetError with the smallest network's cost if nothing of the space fits the budget."""
-    import optuna
-
-    from search import space
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    limits = budget.limits()
-
-    def share(cost: Complexity) -> float:
-        """The largest excess as a multiple of its limit."""
-        return max(amount / limits[quantity] for quantity, amount in budget.excess(cost.totals()).items())
-
-    smallest: Complexity | None = None
-    for _ in range(PROBES):
-        fitted = fit(space.spec_of(space.suggest(probe.ask())))
-        if fitted.spec is not None:
-            return
-        if fitted.cost is not None and (smallest is None or share(fitted.cost) < share(smallest)):
-            smallest = fitted.cost
-    if smallest is None:
-        raise BudgetError(f"no network of the search space fits the input: {fitted.reason}")
-    over = ", ".join(f"{q} by {amount:,}" for q, amount in budget.excess(smallest.totals()).items())
-    raise BudgetError(
-        f"nothing fits the budget {budget.text}: the smallest of {PROBES} sampled networks has {smallest.params:,} "
-        f"parameters, {smallest.total_bytes:,} bytes and {smallest.macs:,} MACs, over the limit of {over}"
-    )
+def study_settings(
+    spec: ExperimentSpec, asked: dict[str, object], rows: dict[str, Any], checksum: str
+) -> dict[str, Any]:
+    """What all that join a study must agree on. Where the data lies is each machine's own affair."""
+    plain = spec.plain()
+    plain["data"] = {**plain["data"], "root": None, "device_irs": plain["data"]["device_irs"] is not None}
+    plain["augment"]["impulse_responses"] = plain["augment"]["impulse_responses"] is not None
+    return {**plain, "search": {**asked, "space": rows}, "data_checksum": checksum}
 
 
-def run_trials(study: optuna.Study, objective: Objective, wanted: int, run: Path, budget: Budget) -> None:
-    """Ask, train, tell until `wanted` trials are trained; search.json is up to date after each."""
-    from optuna.trial import TrialState
-
-    from search import storage
+def search(plan: Plan, workers: int, data: Any) -> None:
+    """Train until the plan's trials are trained, in this process or by several; a table shows it on a terminal."""
+    from search.live import on_terminal, table
     from search.report import write_search
+    from search.storage import trials_of, was_trained
+    from search.worker import work
+    from system.workers import WorkerDied, run_team
 
-    failures: list[str] = []
-    idle, started, trained_here = 0, time.monotonic(), 0
-    while (trained := sum(map(storage.was_trained, study.get_trials(deepcopy=False)))) < wanted:
-        study.sampler = storage.sampler(objective.experiment.seed, len(study.get_trials(deepcopy=False)))
-        trial = study.ask()
-        trial.set_user_attr(storage.RUN, str(run.resolve()))
-        state = objective.run(study, trial)
-        record = storage.record_of(study.get_trials(deepcopy=False)[trial.number])
-        if record["seconds"] is None:
-            idle += 1
-            if idle >= IDLE_DRAWS:
-                print(f"{idle} draws in a row were infeasible or known; the space holds no more for this budget")
-                break
-            continue
-        idle = 0
-        trained_here += 1
-        best = write_search(run, study, budget)
-        rate = (time.monotonic() - started) / trained_here
-        left = (wanted - trained - 1) * rate
-        print(describe(record, best, trained + 1, wanted, left), flush=True)
-        failures = [*failures, record["reason"]] if state == TrialState.FAIL else []
-        if len(failures) >= SAME_FAILURES and len(set(failures[-SAME_FAILURES:])) == 1:
-            raise RunError(f"{SAME_FAILURES} trials in a row failed alike ({failures[-1]}); see {run}/search.json")
-    if write_search(run, study, budget) is None:
-        raise RunError(f"no trial of {run} finished; see the reasons in {run}/search.json, or allow more --trials")
+    live = on_terminal()
+    plan = replace(plan, quiet=live)
+    with table(plan) if live else nullcontext():
+        if workers == 1:
+            work(plan, 0, data)
+        else:
+            try:
+                run_team(work, [(plan, index) for index in range(workers)], lambda: None)
+            except WorkerDied:  # the others have trained what it left, unless all died
+                if sum(map(was_trained, trials_of(plan.open()))) < plan.trials:
+                    raise
+    if write_search(plan.run, plan.open(), plan.budget) is None:
+        raise RunError(
+            f"no trial of {plan.run} finished; see the reasons in {plan.run}/search.json, or allow more --trials"
+        )
 
 
-def describe(record: dict[str, Any], best: dict[str, Any] | None, count: int, wanted: int, left: float) -> str:
-    """One line per trial."""
-    model = record["spec"]
-    text = (
-        f"trial {record['number']} ({count} of {wanted}) {record['state'].lower()}: "
-        f"{model['block']}, {model['activation']}, {model['norm']}, {model['pooling']}, {model['downsampling']}, "
-        f"width {model['width']}, {record['params']:,} params, {record['macs'] / 1e6:.2f} MMACs"
-    )
-    if record["log_loss"] is not None:
-        text += f", log loss {record['log_loss']:.4f}, accuracy {record['accuracy']:.3f}"
-    text += f", {record['seconds']:.0f} s"
-    if "reason" in record:
-        text += f" ({record['reason']})"
-    if best is not None:
-        text += f"; best so far #{best['number']} {best['log_loss']:.4f}; about {left:.0f} s of trials left"
-    return text
-
-
-def finish(study: optuna.Study, spec: ExperimentSpec, data: Any, run: Path, budget: Budget, device: str) -> None:
+def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     """Pictures, and the winner's long training into best/."""
-    from search.report import best_of, plot_pareto
-    from search.storage import record_of
+    from search import finalists as again
+    from search.objective import experiment_of, prepared
+    from search.report import plot_pareto
+    from search.report_page import write_report
+    from search.storage import record_of, trials_of
     from system.experiment import show_scores, train_and_report
     from system.runs import load_experiment, provenance, write_settings
 
-    trials = [record_of(trial) for trial in study.get_trials(deepcopy=False)]
-    plot_pareto(run / "pareto.png", trials, budget)
-    winner = best_of(trials)
-    assert winner is not None
-    final = spec.changed(model=winner["spec"])
+    def data_of(experiment: ExperimentSpec) -> Any:
+        return data if experiment.features == spec.features else prepared(spec.data, experiment.features, spec.seed)
+
+    run = plan.run
+    trials = [record_of(trial) for trial in trials_of(plan.open())]
+    plot_pareto(run / "pareto.png", trials, plan.budget)
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
+    score = again.scorer(data_of, plan.device, plan.int8)
+    winner = again.winner(run, trials, finalists, plan.experiment, score)
+    final = experiment_of(spec, winner)
     best = run / "best"
     if (best / "config.yaml").is_file() and load_experiment(best / "config.yaml").model != final.model:
         print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
@@ -205,7 +195,12 @@ def finish(study: optuna.Study, spec: ExperimentSpec, data: Any, run: Path, budg
     print(f"training the winner, trial {winner['number']}, for {spec.train.epochs} epochs")
     best.mkdir(parents=True, exist_ok=True)
     write_settings(best / "config.yaml", final.plain(), provenance(final, data.checksum))
-    show_scores(train_and_report(final, data, best, device), f"{best} (float, test fold)")
+    scores = train_and_report(final, data_of(final), best, plan.device)
+    show_scores(scores, f"{best} (float, test fold)")
+    validation = scores["validation"]
+    print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
+          f"{validation['log_loss']:.4f}")  # fmt: skip
+    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
 
 
 if __name__ == "__main__":

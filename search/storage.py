@@ -1,63 +1,103 @@
-"""The study: where trials are kept, how a killed search is picked up again."""
+"""The study: where trials are kept, and how processes and machines share it.
+
+A trial is made at once with its network (`begin`), so that the order of trial numbers, which every storage hands out
+under a lock of its own, is the order in which networks were claimed: of two trials of one network the lower number
+trains it. What is left to do is read off the trials alone; nothing is put in line, so nothing in line can be lost.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from system.errors import RunError
+from search.patience import Patient
+from system.errors import ConfigError, RunError
 from system.runs import differences
 
 INTERRUPTED, INFEASIBLE, DUPLICATE, REASON = "interrupted", "infeasible", "duplicate", "reason"
-SETTINGS, RUN = "settings", "run"
+SETTINGS, MADE_WITH, WORKER = "settings", "made_with", "worker"
+URLS = (
+    "sqlite:///FILE.db, postgresql+psycopg://USER@HOST/DATABASE for many machines, or journal:///FILE.log on a disk "
+    "that they share"
+)
+SQLITE_WAIT = 60  # seconds for another process's write
+JOURNAL_GRACE = 10  # seconds after which a lock that a dead process left is taken
+HEARTBEAT, SILENCE = 30, 120  # seconds between signs of life on a server, and after which a machine counts as dead
 
 
-def open_study(url: str, name: str, seed: int) -> optuna.Study:
+def open_study(url: str, name: str) -> optuna.Study:
     """Open or make the study `name`. Raises RunError for a URL that cannot be opened."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shown = url.split("@")[-1]
     try:
-        if url.startswith("sqlite:///"):
-            new_database(Path(url.removeprefix("sqlite:///").partition("?")[0]))
-        study = optuna.create_study(
-            study_name=name,
-            storage=opened(url),
-            load_if_exists=True,
-            direction="minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
-        )
+        return optuna.create_study(
+            study_name=name, storage=Patient(opened(url)),  # type: ignore[arg-type]
+            load_if_exists=True, direction="minimize",
+            sampler=optuna.samplers.RandomSampler(), pruner=optuna.pruners.NopPruner(),
+        )  # fmt: skip
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--storage {shown}: the Python package {error.name!r} is not installed; "
+            "pip install 'tinyscene[distributed]'"
+        ) from None
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each have their own
         raise RunError(
-            f"--storage {shown}: the study cannot be opened ({first_line(error)}); expected a database URL such as "
-            "sqlite:///runs/study.db"
+            f"--storage {shown}: the study cannot be opened ({first_line(error)}); expected a URL such as {URLS}"
         ) from None
-    study.sampler = sampler(seed, len(study.get_trials(deepcopy=False)))
-    return study
 
 
-def opened(url: str) -> optuna.storages.RDBStorage:
-    """The database, with half of SQLite's waiting at each of a trial's thirty small writes.
+def opened(url: str) -> BaseStorage:
+    """The storage behind a URL."""
+    kind, _, path = url.partition(":///")
+    if kind == "journal" and path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=JOURNAL_GRACE)))
+    if kind == "sqlite":
+        return sqlite(url)
+    try:
+        return server(url)
+    except (IntegrityError, ProgrammingError):  # another machine made the tables at the same time
+        return server(url)
+
+
+def server(url: str) -> BaseStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # heartbeats are experimental in Optuna 5
+        engine = {"pool_pre_ping": True}
+        storage = RDBStorage(url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=SILENCE)
+    return optuna.storages.get_storage(storage)
+
+
+def sqlite(url: str) -> BaseStorage:
+    """SQLite with half of the waiting at each of a trial's small writes.
 
     The file survives the death of the process at any moment, and stays one file (a write-ahead log would not).
     """
-    storage = optuna.storages.RDBStorage(url)
-    if url.startswith("sqlite"):
+    new_database(Path(url.removeprefix("sqlite:///").partition("?")[0]))
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SQLITE_WAIT}})
 
-        @event.listens_for(storage.engine, "connect")
-        def _relax(connection: Any, _: Any) -> None:
-            connection.execute("PRAGMA journal_mode=TRUNCATE")
-            connection.execute("PRAGMA synchronous=NORMAL")
+    @event.listens_for(storage.engine, "connect")
+    def _relax(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=TRUNCATE")
+        connection.execute("PRAGMA synchronous=NORMAL")
 
-        storage.remove_session()
-        storage.engine.dispose()  # connections made so far are without
-    return storage
+    storage.remove_session()
+    storage.engine.dispose()  # connections made so far are without
+    return optuna.storages.get_storage(storage)
 
 
 def new_database(path: Path) -> None:
@@ -85,42 +125,76 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def sampler(seed: int, trials_so_far: int) -> optuna.samplers.BaseSampler:
-    """TPE whose seed depends on how far the study is: a resumed study does not draw the same trials again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return optuna.samplers.TPESampler(
-            seed=(seed * 1_000_003 + trials_so_far) % 2**32, multivariate=True, group=True, n_startup_trials=5
-        )
-
-
-def claim(study: optuna.Study, settings: dict[str, Any], run: str) -> None:
-    """Bind the study to one experiment and its data, so that a shared database never mixes two.
+def bind(study: optuna.Study, settings: dict[str, Any], made_with: dict[str, Any], run: str) -> None:
+    """Bind the study to one experiment, its space and its data, so that a shared database never mixes two.
 
     Raises RunError naming every difference to the settings the study was made with.
     """
-    made_with = study.user_attrs.get(SETTINGS)
-    if made_with is None:
+    if SETTINGS not in study.user_attrs:
+        study.set_user_attr(MADE_WITH, made_with)
         study.set_user_attr(SETTINGS, settings)
-    elif different := differences(made_with, settings):
+    if different := differences(study.user_attrs[SETTINGS], settings):  # read again: another may have been faster
         raise RunError(
             f"{run}: the study {study.study_name!r} of this database was made with other settings "
             f"({'; '.join(different)}); give them, or another --study name"
         )
 
 
-def reclaim(study: optuna.Study, run: str) -> int:
-    """Trials that a dead process left running are marked as interrupted and put in line again; their number.
+def trials_of(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials, in the order of their numbers; not to be changed."""
+    return study.get_trials(deepcopy=False)
 
-    Only those of this run folder, whose lock says that no other process works in it.
-    """
-    running = study.get_trials(states=(TrialState.RUNNING,))
-    left = [trial for trial in running if trial.user_attrs.get(RUN, run) == run]
-    for trial in left:
-        study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={})
-    return len(left)
+
+def begin(
+    study: optuna.Study,
+    choices: dict[str, Any],
+    values: dict[str, Sequence[Any]],
+    attributes: dict[str, Any],
+    state: TrialState = TrialState.RUNNING,
+) -> FrozenTrial:
+    """A new trial with its choices (of `values`) and attributes, whole from the first moment."""
+    template = create_trial(
+        state=state,
+        params=choices,
+        distributions={name: CategoricalDistribution(values[name]) for name in choices},
+        user_attrs=attributes,
+    )
+    if state == TrialState.RUNNING:
+        template.datetime_start = datetime.now()
+        template.datetime_complete = None
+    trial_id = study._storage.create_new_trial(study._study_id, template)
+    return next(trial for trial in reversed(trials_of(study)) if trial._trial_id == trial_id)
+
+
+def report(study: optuna.Study, trial: FrozenTrial, epoch: int, log_loss: float) -> None:
+    study._storage.set_trial_intermediate_value(trial._trial_id, epoch, log_loss)
+
+
+def end(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    state: TrialState,
+    attributes: dict[str, Any] | None = None,
+    value: float | None = None,
+) -> bool:
+    """Finish a trial; False if another process finished it before, because it took this one for dead."""
+    try:
+        for key, attribute in (attributes or {}).items():
+            study._storage.set_trial_user_attr(trial._trial_id, key, attribute)
+        study._storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
+    except UpdateFinishedTrialError:
+        return trials_of(study)[trial.number].state == state
+    return True
+
+
+def network_of(trial: FrozenTrial) -> tuple[Any, Any]:
+    """What a trial trains, to compare: the network, and the front end where that is searched."""
+    return trial.user_attrs.get("spec"), trial.user_attrs.get("features")
+
+
+def holds(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards --trials and keeps its network from being trained again."""
+    return trial.state == TrialState.RUNNING or was_trained(trial)
 
 
 def state_of(trial: FrozenTrial) -> str:
@@ -131,7 +205,7 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def was_trained(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards --trials."""
+    """Whether a trial is over and counts towards --trials."""
     return state_of(trial) in ("COMPLETE", "PRUNED") or (
         state_of(trial) == "FAILED" and not {INTERRUPTED, DUPLICATE} & set(trial.user_attrs)
     )
@@ -144,5 +218,5 @@ def record_of(trial: FrozenTrial) -> dict[str, Any]:
         "number": trial.number,
         "state": state_of(trial),
         **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
-        **({REASON: attrs[REASON]} if REASON in attrs else {}),
+        **{key: attrs[key] for key in (REASON, "limit", "latency_ms", "features", "float_log_loss") if key in attrs},
     }

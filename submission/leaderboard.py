@@ -25,6 +25,7 @@ NAME:SPLIT=R one of the trainings that an edition ranks together (NAME:split_5=r
 
 
 def options() -> argparse.ArgumentParser:
+    from system.editions import EDITIONS
     from system.options import add_common_options
 
     parser = argparse.ArgumentParser(
@@ -35,7 +36,7 @@ def options() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("systems", nargs="+", metavar="R", help="run folder, predictions.csv or output.csv; see below")
-    add("--edition", metavar="E", help="rank by the rule of this edition (2022, 2023, ..., biodcase2026)")
+    add("--edition", metavar="E", help=f"rank by the rule of this edition ({', '.join(EDITIONS)})")
     add("--by", metavar="SCORE", help="rank by accuracy, log_loss (default) or log_loss_macro")
     add("--weight", dest="weights", action="append", default=[], metavar="SCORE=W",
         help="another weight in the edition's ranking; may be repeated")  # fmt: skip

@@ -22,10 +22,11 @@ from system.errors import guarded
 
 def parser() -> argparse.ArgumentParser:
     from submission.options import add_system_options
+    from system.editions import EDITIONS
     from system.options import add_common_options
 
     options = argparse.ArgumentParser(prog="submission/pack.py", description="Write and validate a submission package.")
-    options.add_argument("--edition", required=True, metavar="E", help="2020B to 2025, biodcase2026, or own")
+    options.add_argument("--edition", required=True, metavar="E", help=", ".join(EDITIONS))
     options.add_argument("--people", type=Path, metavar="FILE.yaml", help="authors and what no measurement can tell")
     options.add_argument("--eval-root", type=Path, metavar="DIR", help="folder of the evaluation set")
     options.add_argument("--report", type=Path, metavar="FILE.pdf", help="the technical report")

@@ -162,11 +162,12 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 def main(argv: Sequence[str]) -> int:
     from submission.options import add_system_options, system_requests
+    from system.editions import EDITIONS
     from system.options import add_common_options
 
     parser = argparse.ArgumentParser(prog="submission/validate.py", description="Check a submission package.")
     parser.add_argument("file", type=Path, metavar="FILE.zip", help="the package")
-    parser.add_argument("--edition", required=True, metavar="E", help="2020B to 2025, biodcase2026 or own")
+    parser.add_argument("--edition", required=True, metavar="E", help=", ".join(EDITIONS))
     parser.add_argument("--eval-root", type=Path, metavar="DIR", help="evaluation set, for its list of rows")
     parser.add_argument("--draft", action="store_true", help="accept what marks a draft, and any rows")
     add_system_options(parser, "compare meta.yaml with the run it was packed from")

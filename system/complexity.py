@@ -34,6 +34,12 @@ class Map(NamedTuple):
         return self.freq * self.time
 
 
+TOTALS = (  # keys of complexity.json
+    "params", "macs", "macs_exact", "macs_torchinfo", "macs_nessi_tflite", "macs_fvcore", "weight_bytes", "total_bytes",
+    "peak_activation_bytes",
+)  # fmt: skip
+
+
 class LayerCost(NamedTuple):
     """One operator of the network. Parameter counts are numbers of values, not bytes."""
 
@@ -69,6 +75,7 @@ class Complexity(NamedTuple):
     macs_fvcore: int
     weight_bytes: int
     total_bytes: int
+    latency_ms: float | None = None  # an estimate, where a search made one
 
     @classmethod
     def of(cls, layers: Sequence[LayerCost], weight_bits: int = 8) -> Complexity:
@@ -99,27 +106,27 @@ class Complexity(NamedTuple):
         """Largest total of the maps alive while one layer runs, at one byte a value (8-bit activations)."""
         last_use = {id(m): step for step, layer in enumerate(self.layers) for m in layer.inputs}
         alive: dict[int, int] = {}
-        peak = 0
+        peak = now = 0
         for step, layer in enumerate(self.layers):
-            for m in (*layer.inputs, layer.output):
-                alive[id(m)] = m.size
-            peak = max(peak, sum(alive.values()))
-            alive = {key: size for key, size in alive.items() if last_use.get(key, -1) > step}
+            maps = (*layer.inputs, layer.output)
+            for m in maps:
+                if id(m) not in alive:
+                    alive[id(m)] = m.size
+                    now += m.size
+            peak = max(peak, now)
+            for m in maps:
+                if last_use.get(id(m), -1) <= step:
+                    now -= alive.pop(id(m), 0)
         return peak
 
-    def totals(self) -> dict[str, int]:
+    def total(self, key: str) -> Any:
+        """One total under its key of complexity.json."""
+        return self.peak_activation_bytes() if key == "peak_activation_bytes" else getattr(self, key)
+
+    def totals(self) -> dict[str, Any]:
         """The totals under the keys of complexity.json."""
-        return {
-            "params": self.params,
-            "macs": self.macs,
-            "macs_exact": self.macs_exact,
-            "macs_torchinfo": self.macs_torchinfo,
-            "macs_nessi_tflite": self.macs_nessi_tflite,
-            "macs_fvcore": self.macs_fvcore,
-            "weight_bytes": self.weight_bytes,
-            "total_bytes": self.total_bytes,
-            "peak_activation_bytes": self.peak_activation_bytes(),
-        }
+        estimate = {} if self.latency_ms is None else {"latency_ms": self.latency_ms}
+        return {key: self.total(key) for key in TOTALS} | estimate
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per layer, for reports."""

@@ -86,14 +86,14 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     too short for the features.
     """
     _segment_length(data.segment_seconds, features)
-    folds = DATASETS[data.dataset](data, seed)
-    folds = folds.everything() if data.refit else folds
+    folds, clips = _folds(data, seed)
     responses = load_devices(data, features.sample_rate)
-    clips = [*folds.train, *folds.validation, *folds.test]
     audio = cached_audio(clips, features.sample_rate, data.segment_seconds, data.silence_rms, data.skip_bad)
     drawn = devices.REFIT_TENTHS if data.refit else devices.TRAINING_TENTHS
     rows = {part: _rows(getattr(folds, part), audio, part, responses, drawn) for part in PARTS}
     _check_left(folds, rows)
+    if data.device is not None:
+        rows = {part: _of_device(chosen, data.device, part) for part, chosen in rows.items()}
     key = digest(
         [
             CODE_VERSION,
@@ -126,6 +126,32 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
         recordings=_recordings(rows["train"], audio, responses, drawn),
         **parts,
     )
+
+
+def _folds(data: DataSpec, seed: int) -> tuple[DatasetFolds, list[Clip]]:
+    """The parts, and every clip that is read."""
+    folds = DATASETS[data.dataset](data, seed)
+    folds = folds.everything() if data.refit else folds
+    return folds, [*folds.train, *folds.validation, *folds.test]
+
+
+def samples_of(
+    data: DataSpec, sample_rate: int, seed: int, filename: Sequence[str], segment: np.ndarray
+) -> tuple[AudioCache, np.ndarray]:
+    """The recordings of a data set at any rate, and the row (n,) in its samples of each (file name, segment).
+
+    Whether a segment is silent may depend on the rate; then those of all segments are read.
+    """
+    clips = _folds(data, seed)[1]
+    for silence_rms in (data.silence_rms, 0.0):
+        audio = cached_audio(clips, sample_rate, data.segment_seconds, silence_rms, data.skip_bad)
+        names = (audio.filename[clip] for clip in audio.clip.tolist())
+        row = {key: row for row, key in enumerate(zip(names, audio.segment.tolist(), strict=True))}
+        keys = list(zip(filename, segment.tolist(), strict=True))
+        if all(key in row for key in keys):
+            return audio, np.array([row[key] for key in keys], np.int64)
+    absent = next(key for key in keys if key not in row)
+    raise DataError(f"{data.root}: segment {absent[1]} of {absent[0]} is not there at {sample_rate} Hz")
 
 
 def load_devices(data: DataSpec, sample_rate: int) -> DeviceResponses | None:
@@ -196,6 +222,15 @@ def _rows(
         clip=tuple(clip for _, clip, _ in chosen),
         device=tuple(device for _, _, device in chosen),
     )
+
+
+def _of_device(rows: _Rows, device: str, part: str) -> _Rows:
+    """The segments heard through one device. Raises DataError if a part has none."""
+    chosen = [row for row, name in enumerate(rows.device) if name == device]
+    if rows.clip and not chosen:
+        known = ", ".join(sorted(set(rows.device)))
+        raise DataError(f"data.device: expected a device of the {part} part ({known}), found {device!r}")
+    return _Rows(rows.audio[chosen], tuple(rows.clip[row] for row in chosen), (device,) * len(chosen))
 
 
 def _check_left(folds: DatasetFolds, rows: dict[str, _Rows]) -> None:

@@ -49,6 +49,8 @@ def write_embeddings(path: Path, checkpoint: Checkpoint, recordings: Sequence[Pa
 
 def embed(checkpoint: Checkpoint, recordings: Sequence[Path], device: str = "cpu") -> dict[str, np.ndarray]:
     """The arrays of the archive. Raises DataError."""
+    if (module := checkpoint.spec.model.module) is not None:
+        raise ConfigError(f"--embeddings: the layers of {module}, a foreign module, are not known")
     network = checkpoint.network().to(device)
     rows, segments, frames = [], [], []
     done = 0

@@ -14,12 +14,15 @@ from system.dataset import PreparedData, Segments
 from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
 from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
 from system.files import write_csv, write_json, write_with
-from system.models.network import complexity
+from system.learning.pretrained import frozen_parts, take_weights
+from system.learning.teachers import teachers_of
+from system.models.network import build, complexity
 from system.models.receptive_field import receptive_field
+from system.processes import is_first
 from system.runs import provenance, write_settings
 from system.spec import ExperimentSpec
 from system.temperature import fit_temperature, losses
-from system.training import Epoch, Trained, fit, logits_of
+from system.training import Epoch, Trained, fit, logits_of, torch_device
 
 RESUME_FILE = ".training.ckpt"
 
@@ -107,23 +110,35 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     budget = budget_of(spec)
     report["budget"] = budget.summary() if budget else {}
     report["within_budget"] = budget is None or not budget.excess(totals)
-    report["receptive_field"] = receptive_field(spec, classes)
+    report["receptive_field"] = None if spec.model.module else receptive_field(spec, classes)
     report["layers"] = cost.rows()
     return report
 
 
+def check_sources(spec: ExperimentSpec, data: PreparedData, device: str = "auto") -> None:
+    """Refuse teachers, and weights to begin with, that do not fit; teachers answer now, into the cache."""
+    network = build(spec.model, spec.input_shape(), len(data.classes))
+    take_weights(network, spec, data.classes)
+    frozen_parts(network, spec.init.frozen)
+    teachers_of(spec, data, torch_device(device))
+
+
 def train_and_report(
     spec: ExperimentSpec, data: PreparedData, best: Path, device: str = "auto", resume: bool = True,
-    what: str = "training",
+    what: str = "training", devices: int = 1, nodes: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Train, then write config.yaml, model.safetensors, history.csv, predictions.csv, scores.json, complexity.json.
 
-    The test fold is predicted once, here, when training is over. Returns the scores.
+    The test fold is predicted once, here, when training is over. Returns the scores; of processes that train together
+    only the first writes and scores, the others return nothing.
     """
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), f"the model of {best.parent}")
     resume_file = best / RESUME_FILE
-    trained = fit(spec, data, device=device, what=what, resume_file=resume_file if resume else None)
+    resume_from = resume_file if resume else None
+    trained = fit(spec, data, device=device, what=what, resume_file=resume_from, devices=devices, nodes=nodes)
+    if not is_first():
+        return {}
     scores = report_trained(spec, data, trained, best)
     resume_file.unlink(missing_ok=True)
     return scores

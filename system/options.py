@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
@@ -41,7 +42,7 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     settings = list(args.settings)
     if args.seed is not None:
         settings.append(f"seed={args.seed}")
-    config = override(config, settings)
+    config = _as_begun(override(config, settings))
     given = {
         "dataset": getattr(args, "dataset", None),
         "root": getattr(args, "data_root", None),
@@ -63,6 +64,18 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     return spec
 
 
+def _as_begun(config: dict[str, Any]) -> dict[str, Any]:
+    """The network and the features of `init.run` under what the experiment says of them itself."""
+    init = config.get("init")
+    if not isinstance(init, dict) or not init.get("run"):
+        return config
+    path = Path(str(init["run"])).expanduser() / "best" / "config.yaml"
+    if not path.is_file():
+        return config
+    theirs = load_yaml(path)
+    return config | {key: {**(theirs.get(key) or {}), **(config.get(key) or {})} for key in ("features", "model")}
+
+
 def check_device(device: str) -> str:
     """The name of the torch device. Raises ConfigError if --device cuda is asked for where there is none."""
     if device == "cpu":
@@ -74,3 +87,15 @@ def check_device(device: str) -> str:
     if device == "cuda":
         raise ConfigError("--device cuda: no CUDA device is visible here; use --device auto or cpu")
     return "cpu"
+
+
+def check_devices(device: str, devices: int, nodes: int) -> None:
+    """Raises ConfigError for fewer than one process, or more than there are GPUs where they would compute."""
+    for option, value in (("--devices", devices), ("--nodes", nodes)):
+        if value < 1:
+            raise ConfigError(f"{option}: expected at least 1, found {value}")
+    if device == "cuda":
+        import torch
+
+        if devices > (found := torch.cuda.device_count()):
+            raise ConfigError(f"--devices: expected at most the {found} GPUs of this machine, found {devices}")

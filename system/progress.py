@@ -35,10 +35,26 @@ def progress(what: str, total: int | None, unit: str = "items") -> Iterator[Step
     >>> with progress("reading audio", 400, unit="clips") as step:
     ...     step(20)
     """
+    if _silenced:
+        yield lambda n=1, note="": None
+        return
     console = Console(stderr=True)
     shown = _bar if console.is_terminal and not console.is_dumb_terminal else _lines
     with shown(what, total, unit, console) as step:
         yield step
+
+
+_silenced: list[None] = []
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No progress is shown in this process while the block runs: something else shows it."""
+    _silenced.append(None)
+    try:
+        yield
+    finally:
+        _silenced.pop()
 
 
 class _RateColumn(TextColumn):

@@ -7,10 +7,6 @@ started twice, share the steps and train none of them twice.
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,11 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from system.config import parse
 from system.dataset import PreparedData, prepare
-from system.errors import ConfigError, RunError, TinySceneError
+from system.errors import ConfigError, RunError
 from system.experiment import train_and_report
 from system.models.kt import ROADMAP, Step, specs
 from system.models.network import complexity
@@ -31,6 +25,7 @@ from system.registry import unknown
 from system.roadmap_table import Row, Training, write_roadmap
 from system.runs import check_same, locked, provenance, write_settings
 from system.spec import ExperimentSpec, ModelSpec
+from system.workers import run_team
 
 MACS_PER_VALUE = 80  # a value of a map costs a training on a CPU about as much time as 80 multiply-adds
 
@@ -144,49 +139,20 @@ def train(training: Training, device: str, what: str) -> None:
 
 
 def work_together(todo: Sequence[Training], device: str, report: Callable[[], Any], workers: int) -> None:
-    """The same by several processes, which split the cores. Ctrl-C reaches all of them."""
-    context = multiprocessing.get_context("spawn")
-    failures = context.SimpleQueue()
-    threads = max(1, torch.get_num_threads() // workers)
-    team = [
-        context.Process(target=_worker, args=(todo, device, workers, threads, failures), daemon=True)
-        for _ in range(min(workers, len(todo)))
-    ]
-    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # while they import, Ctrl-C is heard by this process alone
-    try:
-        for process in team:
-            process.start()
-    finally:
-        signal.signal(signal.SIGINT, ours)
-    try:
-        with progress("roadmap", len(todo), unit="trainings") as step:
-            done = 0
-            while any(process.is_alive() for process in team):
-                time.sleep(0.5)
-                if (now := sum(training.finished for training in todo)) > done:
-                    step(now - done)
-                    done = now
-                    report()
-    except KeyboardInterrupt:
-        while alive := [process for process in team if process.is_alive()]:
-            multiprocessing.connection.wait([process.sentinel for process in alive], timeout=2)
-            for process in alive:  # a terminal tells them too, but a signal may come from elsewhere
-                if process.is_alive() and process.pid is not None:
-                    os.kill(process.pid, signal.SIGINT)
-        raise
-    if not failures.empty():
-        raise failures.get()
-    if bad := [process.exitcode for process in team if process.exitcode]:
-        raise RunError(f"a worker ended with exit code {bad[0]}; the same command continues where it stopped")
+    """The same by several processes, which split the cores."""
+    with progress("roadmap", len(todo), unit="trainings") as step:
+        done = 0
+
+        def watch() -> None:
+            nonlocal done
+            if (now := sum(training.finished for training in todo)) > done:
+                step(now - done)
+                done = now
+                report()
+
+        team = min(workers, len(todo))
+        run_team(_worker, [(todo, device, team)] * team, watch)
 
 
-def _worker(todo: Sequence[Training], device: str, workers: int, threads: int, failures: Any) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ["TERM"] = "dumb"  # several bars on one terminal would overwrite each other
-    torch.set_num_threads(threads)
-    try:
-        work(todo, device, lambda: None, workers)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except (TinySceneError, OSError) as error:
-        failures.put(error)
+def _worker(todo: Sequence[Training], device: str, workers: int) -> None:
+    work(todo, device, lambda: None, workers)

@@ -16,15 +16,19 @@ from system.errors import ConfigError, RunError, guarded
 
 def train(args: argparse.Namespace) -> None:
     if args.refit:
+        if (args.devices, args.nodes) != (1, 1):
+            raise ConfigError("--refit all trains in one process; leave --devices and --nodes out")
         refit(args)
         return
-    from system.options import check_device, experiment
+    from system.options import check_device, check_devices, experiment
+    from system.processes import is_first
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
+    args.settings += [f"init.run={args.init}"] if args.init else []
     spec = experiment(args)
-    check_device(args.device)
+    check_devices(check_device(args.device), args.devices, args.nodes)
     from system.dataset import prepare
-    from system.experiment import budget_of, complexity_report, show_scores, train_and_report
+    from system.experiment import budget_of, check_sources, complexity_report, show_scores, train_and_report
     from system.runs import check_same, locked, provenance, write_settings
 
     best: Path = args.run / "best"
@@ -36,10 +40,16 @@ def train(args: argparse.Namespace) -> None:
     data = prepare(spec.data, spec.features, spec.seed)
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
+    check_sources(spec, data, args.device)
+    together = {"devices": args.devices, "nodes": args.nodes}
+    if not is_first():
+        train_and_report(spec, data, best, args.device, **together)
+        return
     best.mkdir(parents=True, exist_ok=True)
     with locked(args.run):
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
-        show_scores(train_and_report(spec, data, best, args.device), f"{best} (float, test fold)")
+        if scores := train_and_report(spec, data, best, args.device, **together):
+            show_scores(scores, f"{best} (float, test fold)")
 
 
 def refit(args: argparse.Namespace) -> None:
@@ -67,6 +77,25 @@ def refit(args: argparse.Namespace) -> None:
         write_settings(best / "config.yaml", spec.plain(), provenance(spec, data.checksum))
         train_on_everything(spec, first, data, best, args.device)
     print(f"{best}: trained on all {len(data.train)} segments; the scores of {args.run} speak for it; {next_step}")
+
+
+def specialize(args: argparse.Namespace) -> None:
+    from system.checkpoint import load_checkpoint
+    from system.options import check_device
+    from system.specialize import FOLDER, specialize
+
+    check_device(args.device)
+    general = load_checkpoint(args.run / "best" / "model.safetensors")
+    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    report = specialize(args.run, general, args.only, settings, args.device)
+    for name, row in report.items():
+        before, after = row["general"], row["fine_tuned"]
+        print(f"device {name}: validation log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, accuracy "
+              f"{before['accuracy']:.4f} -> {after['accuracy']:.4f}, n {row['n']}")  # fmt: skip
+    better = [name for name, row in report.items() if row["better"]]
+    chosen = "".join(f" --run {name}={args.run / FOLDER / name}" for name in better)
+    print(f"better on their device: {', '.join(better) or 'none'}; quantized, they are packed by "
+          f"submission/pack.py --edition 2025 --run {args.run}{chosen}")  # fmt: skip
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -281,8 +310,19 @@ def main(argv: list[str]) -> None:
 
     p = command(train, "train one experiment into RUN/best", run=True)
     add_experiment_options(p)
+    p.add_argument("--devices", type=int, default=1, metavar="N", help="processes that train together on this machine, "
+                   "one for each GPU, or on the CPU (default: 1)")  # fmt: skip
+    p.add_argument("--nodes", type=int, default=1, metavar="M", help="machines with N each: the same command on each, "
+                   "under `torchrun ... --`, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set")  # fmt: skip
+    p.add_argument("--init", metavar="runs/NAME", help="begin with the weights of another run (init.run), and with its "
+                   "network and features where the experiment names none")  # fmt: skip
     p.add_argument("--refit", choices=("all",), help="train RUN's network anew on everything, test fold included, "
                    "into RUN/refit; the scores of RUN stay")  # fmt: skip
+    p = command(specialize, "fine-tune a run for each recording device, into RUN/devices/DEVICE", run=True)
+    p.add_argument("--only", metavar="A,B", help="some devices (default: all that every part has)")
+    p.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                   help="change the fine-tuning, such as train.epochs=10 (default: a third of the run's epochs at a "
+                   "tenth of its learning rate)")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
     p.add_argument("--part", choices=("validation", "test"), default="validation")
     p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")

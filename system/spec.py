@@ -38,6 +38,7 @@ class DataSpec(Spec):
     segment_seconds: Annotated[float, Field(gt=0)] = 1.0
     validation_share: Share = 0.2  # of the training fold, whole sources or locations
     silence_rms: Annotated[float, Field(ge=0)] = 1e-4  # segments of longer clips below this are padding
+    device: str | None = None  # every part is of this device alone
     device_irs: str | None = None  # folder of microphone impulse responses: the device protocol
     skip_bad: bool = False  # leave damaged recordings out, counted, instead of refusing them
     refit: Literal["all"] | None = None  # all: trained on everything (system/refit.py); nothing is left to score
@@ -119,6 +120,7 @@ class ModelSpec(Spec):
     `width` is what the budget solves for; everything else is a choice.
     """
 
+    module: str | None = None  # a network of the catalogue that the fields below cannot say, in their place: a teacher
     width: Positive = 16
     width_multiple: Positive = 4
     band_norm: bool = False  # BatchNorm of each mel band before the stem
@@ -141,6 +143,7 @@ class ModelSpec(Spec):
     activation: str = "silu"
     activations_kept: tuple[str, ...] | None = None  # slots of the block that keep theirs; None: all
     norm: str = "resnorm"
+    norm_after: tuple[Literal["stem", "block", "stage"], ...] = ("stage",)  # where blocks do not hold it themselves
     layer_scale: Annotated[float, Field(gt=0)] | None = None  # start of the ConvNeXt block's last gain per channel
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block, rising from 0; in training only
     downsampling: Literal["pool", "strided", "separate"] = "separate"
@@ -163,10 +166,18 @@ class ModelSpec(Spec):
             raise ValueError("branch kernels must be different odd numbers")
         return value
 
+    @field_validator("norm_after")
+    @classmethod
+    def _each_place_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("each place must be named once, and at least one")
+        return value
+
     def in_stage(self, stage: StageSpec) -> ModelSpec:
         """The specification as one stage's blocks read it."""
         own = {key: getattr(stage, key) for key in ("second_kernel", "groups", "dilation")}
-        return self.model_copy(update={key: value for key, value in own.items() if value is not None})
+        changes = {key: value for key, value in own.items() if value is not None}
+        return self.model_copy(update=changes) if changes else self
 
     def stem_width(self) -> int:
         return self.rounded(self.widths()[0] * self.stem_ratio)
@@ -219,6 +230,32 @@ class TrainSpec(Spec):
         return usual if self.warmup_epochs is None else min(self.warmup_epochs, self.epochs / 2)
 
 
+class InitSpec(Spec):
+    """Where a training starts: from fresh weights, or from those of another run, of other data or classes."""
+
+    run: str | None = None  # a run folder or a model.safetensors (system/learning/pretrained.py)
+    frozen: tuple[str, ...] = ()  # parts of the network that keep weights and statistics, such as stem or stages.0
+
+    @model_validator(mode="after")
+    def _weights_to_keep(self) -> InitSpec:
+        if self.frozen and self.run is None:
+            raise ValueError("frozen keeps the weights of another run: give it as run")
+        return self
+
+
+class DistillSpec(Spec):
+    """Knowledge distillation (Hinton et al. 2015): the loss is (1 - weight) x that of the labels
+    + weight x temperature^2 x the divergence from the teachers (system/learning/teachers.py).
+
+    Temperature and weight are those of CP-JKU's code of 2023.
+    """
+
+    teachers: tuple[str, ...] = ()  # run folders, checkpoints, or files of logits: together an ensemble
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    weight: Probability = 0.98
+    offsets: Positive = 4  # per segment, at which teachers listen where crops are random; between them interpolated
+
+
 class QuantSpec(Spec):
     """Quantization-aware training: SGD for ten epochs (paper 002, Section 3), after calibration."""
 
@@ -226,6 +263,10 @@ class QuantSpec(Spec):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    distill_weight: Probability = 0.0  # of the float model's answers in the loss, against all that training learns from
+    distill_temperature: Annotated[float, Field(gt=0)] = 1.0
+    # share of the training at whose end the ranges of activations, and statistics of norms, stay as they are
+    frozen_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     calibration_segments: Positive = 512
     portable: bool = True  # the same integers on x86 without VNNI (quant/portable.py), for up to a bit of some weights
     weight_bits: Literal[4, 8] = 8
@@ -235,9 +276,10 @@ class QuantSpec(Spec):
     correct_bias: bool = False  # after calibration (quant/bias_correction.py)
     opset: Annotated[int, Field(ge=13, le=20)] = 17
 
-    def recipe(self) -> TrainSpec:
+    def recipe(self, label_smoothing: float = 0.0) -> TrainSpec:
         """The training recipe of QAT: no warm-up, no weight decay."""
         return TrainSpec(
+            label_smoothing=label_smoothing,
             epochs=max(1, self.epochs),
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -256,6 +298,8 @@ class ExperimentSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
+    init: InitSpec = InitSpec()
+    distill: DistillSpec = DistillSpec()
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted

@@ -10,7 +10,8 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from system.dataset import PreparedData, Segments
@@ -29,6 +31,7 @@ from system.learning.batches import EpochOrder, FeatureBatches, standardized, st
 from system.learning.inputs import Inputs, training_data
 from system.learning.objectives import log_loss_and_accuracy
 from system.learning.optimizers import frozen_norms, optimizer_of, require_grad
+from system.learning.pretrained import frozen_parts, take_weights
 from system.learning.schedules import learning_rate_factor
 from system.models.network import build
 from system.progress import progress
@@ -70,7 +73,7 @@ class Trained:
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
-    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/training_speed.py).
+    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/memory_layout.py).
 
     In PyTorch 2.11 the backward pass of a convolution from one channel to fewer than 16, in this layout, writes
     outside its memory: seen with a 5x5 kernel and stride 2x2, as crashes under glibc's heap checks.
@@ -81,22 +84,49 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.contiguous_format if narrow else torch.channels_last
 
 
+def torch_device(device: str) -> str:
+    """Where `--device` computes."""
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+class OnlineTeacher(NamedTuple):
+    """A network that hears what the trained one hears, augmented alike, and whose answers are learned as well."""
+
+    network: nn.Module
+    weight: float  # of the distance from it, against the rest of the loss
+    temperature: float
+
+
 class Classifier(lightning.LightningModule):
     """The loop body: inputs and targets, classify, the loss of the task; then what is kept of the weights."""
 
-    def __init__(self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs) -> None:
+    def __init__(
+        self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, teacher: OnlineTeacher | None = None,
+        frozen: Sequence[nn.Module] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.network, self.spec, self.inputs, self.task = network, spec, inputs, inputs.task
-        self.frozen = frozen_norms(network, spec.train.frozen_norms)
+        self.network, self.spec, self.inputs, self.task, self.teacher = network, spec, inputs, inputs.task, teacher
+        self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
+        self.rows: EpochOrder | None = None  # of the validation part
         self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
+        self.before_epoch: Callable[[int], object] = lambda epoch: None
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        x, target = self.inputs(batch)  # (B, 1, F, T), (B, classes)
-        loss = self.task.loss(self.network(x), target, self.spec.train.label_smoothing)
+        x, target, taught = self.inputs(batch)
+        logits = self.network(x)
+        loss = self.task.loss(logits, target, self.spec.train.label_smoothing)
+        if taught is not None:
+            distill = self.spec.distill
+            loss = torch.lerp(loss, self.task.distance(logits, taught, distill.temperature), distill.weight)
+        if self.teacher is not None:
+            weight, temperature = self.teacher.weight, self.teacher.temperature
+            with torch.no_grad():
+                shares = self.task.shares(self.teacher.network(x), temperature)
+            loss = torch.lerp(loss, self.task.distance(logits, shares, temperature), weight)
         self._losses.append(loss.detach())
         return loss
 
@@ -112,10 +142,15 @@ class Classifier(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, spec))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.network.to(self.device).eval().requires_grad_(False)
+
     def on_train_epoch_start(self) -> None:
         self._seed(self.current_epoch)
-        for norm in self.frozen:
-            norm.eval()
+        for module in self.frozen:
+            module.eval()
+        self.before_epoch(self.current_epoch)
         self._losses, self._outputs, self._started = [], [], time.monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
@@ -127,24 +162,45 @@ class Classifier(lightning.LightningModule):
         if end_of_epoch and self.current_epoch + 1 == self.spec.train.epochs:
             self._seed(self.current_epoch + 1)
             take_average(self.network, self.average, self._epoch_again())
+            for norm in (module for module in self.network.modules() if isinstance(module, _BatchNorm)):
+                for statistic in (norm.running_mean, norm.running_var):
+                    if statistic is not None:  # of each process's share of the data
+                        statistic.copy_(self._mean_over_processes(statistic))
 
     def _epoch_again(self) -> Iterator[Tensor]:
         assert self.trainer.train_dataloader is not None
         for batch in self.trainer.train_dataloader:
-            yield self.inputs([part.to(self.device) for part in batch])[0]
+            yield self.inputs([part.to(self.device) for part in batch]).x
             self.stepped()
 
     def _seed(self, epoch: int) -> None:
-        torch.manual_seed(hash((self.spec.seed, epoch)) % 2**63)
+        other = (self.global_rank,) if self.global_rank else ()
+        torch.manual_seed(hash((self.spec.seed, epoch, *other)) % 2**63)
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        return value if self.trainer.world_size == 1 else self.trainer.strategy.reduce(value.clone(), reduce_op="mean")
+
+    def _validated(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels of the whole validation part in its own order, each process's share put in its place."""
+        logits, label = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        if self.trainer.world_size == 1:
+            return logits, label
+        assert self.rows is not None
+        mine = [row for batch in self.rows for row in batch]
+        shares: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(shares, (mine, logits.cpu(), label.cpu()))
+        whole, labels = (torch.empty(self.rows.size, *part.shape[1:], dtype=part.dtype) for part in (logits, label))
+        for rows, some, their in shares:
+            whole[rows], labels[rows] = some, their
+        return whole, labels
 
     def end_epoch(self) -> Epoch:
         """The row of the epoch that just ended, validation included; it is added to the history."""
         seconds = time.monotonic() - self._started
-        train_loss = torch.stack(self._losses).mean().item()
+        train_loss = self._mean_over_processes(torch.stack(self._losses).mean()).item()
         log_loss = accuracy = math.nan
         if self._outputs:
-            logits = torch.cat([output for output, _ in self._outputs])
-            label = torch.cat([label for _, label in self._outputs])
+            logits, label = self._validated()
             log_loss = self.task.loss(logits, self.task.target(label, logits.shape[1]), 0.0).item()
             accuracy = self.task.accuracy(logits.cpu().numpy(), label.cpu().numpy())
         name, watched = ("validation log loss", log_loss) if self._outputs else ("training loss", train_loss)
@@ -173,7 +229,8 @@ class Report(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
-        self._bar = progress(self.what, (epochs + (module.average is not None)) * batches, unit="batches")
+        total = (epochs + (module.average is not None)) * batches
+        self._bar = progress(self.what, total, unit="batches") if trainer.is_global_zero else nullcontext(_silent)
         self._step = module.stepped = self._bar.__enter__()
         if trainer.current_epoch:
             self._step(trainer.current_epoch * batches)
@@ -183,7 +240,9 @@ class Report(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
         row = module.end_epoch()
-        if self.resume_file is not None:
+        if self.resume_file is not None and not trainer.is_global_zero:
+            trainer.save_checkpoint(self.resume_file)  # the first process writes, the others wait for it there
+        elif self.resume_file is not None:
             with whole_file(self.resume_file) as part:
                 trainer.save_checkpoint(part)
         if self.on_epoch is not None:
@@ -198,31 +257,58 @@ class Report(lightning.Callback):
             del self._bar
 
 
+def _silent(n: int = 1, note: str = "") -> None:
+    """Progress of a process that is not the first."""
+
+
 def fit(
     spec: ExperimentSpec,
     data: PreparedData,
     *,
     network: nn.Module | None = None,
     standardization: tuple[np.ndarray, np.ndarray] | None = None,
+    teacher: OnlineTeacher | None = None,
     device: str = "auto",
     what: str = "training",
+    before_epoch: Callable[[int], object] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     resume_file: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> Trained:
-    """Train a fresh network, or `network` with its own `standardization` (mean, std), by the recipe `spec.train`.
+    """Train by the recipe `spec.train` a fresh network, which may begin with other weights (`spec.init`), or `network`
+    with its own `standardization` (mean, std).
 
-    Continues from `resume_file` if it exists; the file is written after each epoch. `on_epoch` sees every
-    finished epoch and may raise to stop. An empty validation part is not scored.
+    It learns from labels, the teachers `spec.distill`, and `teacher` if one is given, whose weights come out frozen.
+    Continues from `resume_file` if it exists; the file is written after each epoch. `before_epoch` is called with its
+    number, from 0 on; `on_epoch` sees every finished epoch and may raise to stop. An empty validation part is not
+    scored. Several `devices`, or `nodes` with as many each, share every batch by Lightning's DDP: gradients are those
+    of the whole batch, BatchNorm in training sees a process's share. Each process returns the same network.
     """
     torch.manual_seed(spec.seed)
-    mean, std = standardization or statistics(data.train)
+    frozen: list[nn.Module] = []
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
+        if source := take_weights(network, spec, data.classes):
+            standardization, frozen = (source.mean, source.std), frozen_parts(network, spec.init.frozen)
         network = network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
-    batches, inputs = training_data(spec, data, mean, std, lambda: module.current_epoch)
-    module = Classifier(network, spec, inputs)
+    mean, std = standardization or statistics(data.train)
+    batches, inputs = training_data(
+        spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
+    )
+    module = Classifier(network, spec, inputs, teacher, frozen)
     require_grad(module.frozen, False)
-    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch)
+    if before_epoch is not None:
+        module.before_epoch = before_epoch
+
+    def share() -> tuple[int, int]:
+        return trainer.global_rank, trainer.world_size
+
+    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch, share)
+    module.rows = EpochOrder(len(data.validation), EVALUATION_BATCH, None, lambda: 0, share)
+    several = devices * nodes > 1
+    if several and torch_device(device) == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // devices))
     # a generator of its own: an iterator made before or after an epoch's seed is set must not shift its noise
     own = torch.Generator()
     with warnings.catch_warnings():
@@ -230,7 +316,9 @@ def fit(
         trainer = lightning.Trainer(
             max_epochs=spec.train.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-            devices=1,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if several else "auto",
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -246,7 +334,7 @@ def fit(
             trainer.fit(
                 module,
                 DataLoader(batches, batch_sampler=order, collate_fn=_as_is, generator=own),
-                DataLoader(FeatureBatches(data.validation), batch_size=EVALUATION_BATCH, collate_fn=_as_is)
+                DataLoader(FeatureBatches(data.validation), batch_sampler=module.rows, collate_fn=_as_is)
                 if len(data.validation)
                 else None,
                 ckpt_path=resume_file if resume else None,
@@ -255,6 +343,8 @@ def fit(
         except SystemExit:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from None
     require_grad(module.frozen, True)
+    if teacher is not None:
+        teacher.network.cpu()
     return Trained(network.cpu().eval(), mean, std, tuple(module.history))
 
 

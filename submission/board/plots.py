@@ -26,6 +26,7 @@ COLOURS = {  # drawn with -> shown as, see page.css
 INK, LINE, ACCENT, SECOND = (drawn for drawn, _ in COLOURS.values())
 WIDTH = 10.0  # inches
 ROW = 0.42  # inches of each system's line
+WIDE = 10  # largest to smallest cost, from which on their axis is logarithmic
 LONGEST = 34  # characters of a name beside an axis
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and scaled
@@ -121,29 +122,39 @@ def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         told = []
         for panel, (key, unit, label) in zip(axes, panels, strict=True):
-            for row in rows:
-                if key not in row["values"]:
-                    continue
-                x, y = row["values"][key] / unit, 100 * row["accuracy"]
+            shown = [row for row in rows if key in row["values"]]
+            costs = [row["values"][key] / unit for row in shown]
+            shares = [100 * row["accuracy"] for row in shown]
+            for row, x, y in zip(shown, costs, shares, strict=True):
                 interval = row["interval"]["bootstrap"]["accuracy"]
                 if interval:
                     panel.vlines(x, 100 * interval[0], 100 * interval[1], color=ACCENT, linewidth=1.2)
                 panel.plot(x, y, "o", color=ACCENT, markersize=7)
-                panel.annotate(
-                    f"{row['place'] or '–'}", (x, y), xytext=(7, 4), textcoords="offset points", fontweight="bold"
-                )
                 told.append(f"{row['name']}: {x:,.2f} in {label}, accuracy {y:.1f} %")
-            panel.set_xscale("log")
-            low, high = panel.get_xlim()
-            panel.xaxis.set_major_locator(MaxNLocator(5) if high < 20 * low else LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+            if max(costs) > WIDE * min(costs):
+                panel.set_xscale("log")
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.xaxis.set_minor_locator(NullLocator())
+            else:
+                panel.xaxis.set_major_locator(MaxNLocator(5))
+            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
             panel.set_xlabel(label)
             panel.grid()
+            _number(panel, [str(row["place"] or "–") for row in shown], list(zip(costs, shares, strict=True)))
         axes[0].set_ylabel("macro accuracy (%)")
         return "; ".join(told)
 
     return _svg(draw, 3.8, prefix, "Accuracy against the cost of each system; numbers are ranks")
+
+
+def _number(panel: Axes, numbers: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
+    """Write each point's number to its right, or to its left where another point stands close on the right."""
+    panel.autoscale_view()  # else the limits are set only when it is drawn
+    places = panel.transAxes.inverted().transform(panel.transData.transform(points))  # shares of the panel
+    for number, point, (x, y) in zip(numbers, points, places, strict=True):
+        crowded = any(0 < other - x < 0.06 and abs(height - y) < 0.12 for other, height in places)
+        offset, side = ((-7, 4), "right") if crowded else ((7, 4), "left")
+        panel.annotate(number, point, xytext=offset, textcoords="offset points", ha=side, fontweight="bold")
 
 
 def difference_plot(pairs: Sequence[Values], scores: Sequence[str], prefix: str) -> str:

@@ -50,13 +50,14 @@ def _lines(rules: Edition, systems: Sequence[System], people: People) -> Iterato
     yield ""
     yield "## 3. Training"
     yield ""
-    train, quant = first.first.run.spec.train, first.first.run.spec.quant
+    run = first.first.run
+    train, quant = run.spec.train, run.spec.quant
+    tuning = f"{quant.epochs} epochs at {quant.learning_rate:g} " if run.tuned else ""
     yield (
         f"{train.epochs} epochs of {train.optimizer} at a batch of {train.batch_size} and a learning rate of "
         f"{train.learning_rate:g}; augmentation: {told['data_augmentation'] or 'none'}; external data: "
-        f"{told['external_data_usage'] or 'none'}. {told['complexity_management']} ({quant.epochs} epochs at "
-        f"{quant.learning_rate:g} by {first.first.run.backend}). Pipeline: {told['pipeline']}. "
-        f"Software: {told['framework']}."
+        f"{told['external_data_usage'] or 'none'}. Compression: {told['complexity_management']} "
+        f"({tuning}by {run.backend}). Pipeline: {told['pipeline']}. Software: {told['framework']}."
     )
     yield ""
     yield f"{OPEN} why so)*"

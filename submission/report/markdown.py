@@ -38,6 +38,7 @@ def _lines(title: str, report: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {view['tool']} | {view['batch_norm']} | {view['params']:,} | {view['macs']:,} | {view['rule']} |"
     yield from ("", "## Bytes by type", "", "| type | bytes |", "|---|---:|")
     yield from (f"| {what} | {count:,} |" for what, count in report["bytes_by_type"].items())
+    yield f"| all | {report['total_bytes']:,} |"
     yield from ("", "## Layers", "")
     yield from _layers(report.get("layers") or [])
 

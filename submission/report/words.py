@@ -40,10 +40,9 @@ def receptive_field(report: Mapping[str, Any]) -> str:
         return "This run's complexity.json tells no receptive field."
     low, high = field["hertz"]
     hertz = f"{low:,.0f} Hz" if low == high else f"{low:,.0f} Hz at the lowest place, {high:,.0f} Hz at the highest"
-    text = (
-        f"One value of the last feature map sees {field['bands']} bands (the input has {field['of_bands']}: {hertz}) "
-        f"and {field['frames']} frames (of {field['of_frames']}: {field['milliseconds']:g} ms)."
-    )
+    bands = _seen(field["bands"], field["of_bands"], "mel bands", hertz)
+    frames = _seen(field["frames"], field["of_frames"], "frames", f"{field['milliseconds']:g} ms")
+    text = f"One value of the last feature map sees {bands} and {frames}."
     if field["whole_map"]:
         text += f" Statistics of {', '.join(field['whole_map'])}, and the pooling, see the whole segment besides."
     return text
@@ -52,6 +51,10 @@ def receptive_field(report: Mapping[str, Any]) -> str:
 def portable(report: Mapping[str, Any]) -> str:
     found = report.get("portable")
     return "Whether the model is portable was not recorded; quantize again." if found is None else statement(found)
+
+
+def _seen(width: int, of: int, what: str, measure: str) -> str:
+    return f"{width} of {of} {what} ({measure})" if width < of else f"all {of} {what} ({measure}; a field of {width})"
 
 
 def energy(report: Mapping[str, Any]) -> str:

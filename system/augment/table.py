@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from system.augment import spectrogram, waveform
@@ -19,6 +20,7 @@ class Batch(NamedTuple):
     x: Tensor  # (B, samples), or (B, mel bands, frames) of natural-log mel power
     target: Tensor  # (B, classes), shares of 1
     device: Tensor | None = None  # (B,) of samples: 0 as recorded, else the number of a simulated device
+    taught: Tensor | None = None  # (B, classes), the teachers' shares
 
 
 class Around(NamedTuple):
@@ -67,8 +69,10 @@ def _mixstyle(batch: Batch, around: Around) -> Batch:
 
 
 def _mixup(batch: Batch, around: Around) -> Batch:
-    x, target = spectrogram.mixup(batch.x, batch.target, around.spec.augment.mixup_alpha)
-    return batch._replace(x=x, target=target)
+    shares = batch.target if batch.taught is None else torch.cat([batch.target, batch.taught], dim=1)
+    x, shares = spectrogram.mixup(batch.x, shares, around.spec.augment.mixup_alpha)
+    target, *taught = shares.split(batch.target.shape[1], dim=1)
+    return batch._replace(x=x, target=target, taught=taught[0] if taught else None)
 
 
 def _spec_augment(batch: Batch, around: Around) -> Batch:

@@ -34,8 +34,8 @@ class Recordings:
         """(m, samples) of the segments as they were cut."""
         return np.asarray(self.samples[self.row[np.asarray(segments)]])
 
-    def crop(self, segments: Sequence[int], generator: np.random.Generator) -> np.ndarray:
-        """(m, samples) at a random offset of each segment's run.
+    def offsets(self, segments: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """(m,) int64: a random offset for each segment, in samples from the beginning of its run.
 
         Uniform over the run, and stratified: the k-th of n segments draws from the k-th of n equal parts of all
         offsets, so that an epoch hears all of a recording about equally often.
@@ -43,9 +43,14 @@ class Recordings:
         chosen = np.asarray(segments)
         size = self.samples.shape[1]
         place, length = self.place[chosen], self.length[chosen]
-        offset = np.floor((place + generator.random(len(chosen))) * (length - 1) * size / length).astype(np.int64)
-        first = self.begin[chosen] + offset // size
-        second = np.minimum(first + 1, self.begin[chosen] + length - 1)
+        return np.floor((place + generator.random(len(chosen))) * (length - 1) * size / length).astype(np.int64)
+
+    def crop(self, segments: Sequence[int], offset: np.ndarray) -> np.ndarray:
+        """(m, samples) at an offset (m,) of each segment's run."""
+        chosen = np.asarray(segments)
+        size, begin, length = self.samples.shape[1], self.begin[chosen], self.length[chosen]
+        first = begin + offset // size
+        second = np.minimum(first + 1, begin + length - 1)
         pair = np.concatenate([self.samples[self.row[self.order[index]]] for index in (first, second)], axis=1)
         windows = np.lib.stride_tricks.sliding_window_view(pair, size, axis=1)  # (m, samples + 1, samples)
         return windows[np.arange(len(chosen)), offset % size]

@@ -23,13 +23,13 @@ def average_of(network: nn.Module, spec: TrainSpec) -> AveragedModel | None:
     if spec.average == "none":
         return None
     if spec.average == "swa":
-        return AveragedModel(network)
+        return AveragedModel(network).requires_grad_(False)
 
     def exponential(means: Tensors, weights: Tensors, taken: Tensor | int) -> None:
         decay = min(spec.ema_decay, (1 + int(taken)) / (10 + int(taken)))
         get_ema_multi_avg_fn(decay)(means, weights, taken)
 
-    return AveragedModel(network, multi_avg_fn=exponential)
+    return AveragedModel(network, multi_avg_fn=exponential).requires_grad_(False)
 
 
 def is_taken(spec: TrainSpec, epoch: int, end_of_epoch: bool) -> bool:

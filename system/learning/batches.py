@@ -12,6 +12,9 @@ from torch.utils.data import Dataset, Sampler
 
 from system.data.recordings import Recordings
 from system.dataset import Segments
+from system.learning.teachers import Teachers
+
+RESIDENT = 0.4  # share of a GPU's free memory that features may take
 
 
 def statistics(segments: Segments) -> tuple[np.ndarray, np.ndarray]:
@@ -34,31 +37,41 @@ def standardized(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 class FeatureBatches(Dataset):
-    """Whole batches of (features, label) by one indexing operation; no Python loop over clips."""
+    """Whole batches of (features, label[, teachers' logits]) by indexing; no Python loop over clips.
 
-    def __init__(self, segments: Segments) -> None:
-        self.features = segments.features
+    On a GPU with room for them all features stay in its memory: copying each batch there costs more than a small
+    network's step.
+    """
+
+    def __init__(self, segments: Segments, teachers: Teachers | None = None, device: str = "cpu") -> None:
+        self.features: np.ndarray | Tensor = segments.features
+        self.teachers = teachers
+        if device == "cuda" and segments.features.nbytes < RESIDENT * torch.cuda.mem_get_info()[0]:
+            self.features = torch.from_numpy(np.array(segments.features)).to(device)
         self.label = torch.from_numpy(np.asarray(segments.label))
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        return torch.from_numpy(np.asarray(self.features[indices])), self.label[indices]
+        taught = () if self.teachers is None else (self.teachers.at(indices),)
+        some = self.features[indices]
+        return some if isinstance(some, Tensor) else torch.from_numpy(np.asarray(some)), self.label[indices], *taught
 
 
 class SampleBatches(Dataset):
-    """Whole batches of (samples, device, label), cropped at random if `crop`.
+    """Whole batches of (samples, device, label[, teachers' logits]), cropped at random if `crop`.
 
     The offsets of a batch depend on the seed, the epoch and its first segment only.
     """
 
     def __init__(
-        self, recordings: Recordings, segments: Segments, crop: bool, seed: int, epoch: Callable[[], int]
-    ) -> None:
+        self, recordings: Recordings, segments: Segments, crop: bool, seed: int, epoch: Callable[[], int],
+        teachers: Teachers | None = None,
+    ) -> None:  # fmt: skip
         if crop:
             recordings.check_crops(segments.label, segments.filename)
-        self.recordings, self.crop, self.seed, self.epoch = recordings, crop, seed, epoch
+        self.recordings, self.crop, self.seed, self.epoch, self.teachers = recordings, crop, seed, epoch, teachers
         self.device = torch.from_numpy(recordings.device)
         self.label = torch.from_numpy(np.asarray(segments.label))
 
@@ -67,26 +80,41 @@ class SampleBatches(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         if self.crop:
-            generator = np.random.default_rng((self.seed, self.epoch(), indices[0]))
-            samples = self.recordings.crop(indices, generator)
+            offset = self.recordings.offsets(indices, np.random.default_rng((self.seed, self.epoch(), indices[0])))
+            samples, where = self.recordings.crop(indices, offset), offset / self.recordings.samples.shape[1]
         else:
-            samples = self.recordings.read(indices)
-        return torch.from_numpy(samples), self.device[indices], self.label[indices]
+            samples, where = self.recordings.read(indices), None
+        taught = () if self.teachers is None else (self.teachers.at(indices, where),)
+        return torch.from_numpy(samples), self.device[indices], self.label[indices], *taught
+
+
+def alone() -> tuple[int, int]:
+    return 0, 1
 
 
 class EpochOrder(Sampler):
-    """Batches in an order that depends on the seed and the epoch only.
+    """Batches in an order that depends on the seed and the epoch only, or without a seed in that of the rows.
 
+    Of processes that train together each gets its share of every batch, so that steps are those of one process. All
+    have the same number of batches; one whose share of the last would be empty gets a row of another's.
     `epoch` says which one runs: Lightning calls `set_epoch` of samplers, but never of batch samplers.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
+    def __init__(
+        self, size: int, batch_size: int, seed: int | None, epoch: Callable[[], int],
+        share: Callable[[], tuple[int, int]] = alone,
+    ) -> None:  # fmt: skip
+        """`share`: number of this process, and how many there are."""
+        self.size, self.batch_size, self.seed, self.epoch, self.share = size, batch_size, seed, epoch, share
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch())).permutation(self.size)
+        rank, processes = self.share()
         for start in range(0, self.size, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+            batch = order[start : start + self.batch_size].tolist()
+            yield batch[rank::processes] or batch[:1]
 
     def __len__(self) -> int:
         return math.ceil(self.size / self.batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,19 @@ from system.dataset import PreparedData
 from system.features import LogMel
 from system.learning.batches import FeatureBatches, SampleBatches, standardized
 from system.learning.objectives import TASKS
+from system.learning.teachers import teachers_of
 from system.spec import ExperimentSpec
 
 CLIPS_AT_ONCE = 8
 """On a CPU: larger buffers go back to the system after each use, and fetching them again takes half of the time."""
+
+
+class Learned(NamedTuple):
+    """What a training step is made of."""
+
+    x: Tensor  # (B, 1, F, T)
+    target: Tensor  # (B, classes)
+    taught: Tensor | None  # (B, classes), the teachers' shares at their temperature
 
 
 class Inputs(nn.Module):
@@ -41,17 +51,19 @@ class Inputs(nn.Module):
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("std", torch.from_numpy(std))
 
-    def forward(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """(features (B, F, T), label) or (samples, device, label) -> (B, 1, F, T), target (B, classes)"""
+    def forward(self, batch: Sequence[Tensor]) -> Learned:
+        """(features (B, F, T), label) or (samples, device, label), and teachers' logits if there are any"""
+        batch, logits = (batch[:-1], batch[-1]) if self.spec.distill.teachers else (batch, None)
         *data, label = batch
         drawn = 0 if self.devices is None else len(self.devices.spectra) - self.own_devices
         around = Around(self.spec, self.mean, self.own_devices + 1, drawn)
-        seen = Batch(data[0], self.task.target(label, self.classes), *data[1:])
+        taught = None if logits is None else self.task.shares(logits, self.spec.distill.temperature)
+        seen = Batch(data[0], self.task.target(label, self.classes), *data[1:])._replace(taught=taught)
         if self.front_end is not None:
             seen = augmented(seen, "waveform", around)
             seen = seen._replace(x=self.heard(seen))
         seen = augmented(seen, "spectrogram", around)
-        return self.standardized(seen.x), seen.target
+        return Learned(self.standardized(seen.x), seen.target, seen.taught)
 
     def heard(self, batch: Batch) -> Tensor:
         """(B, samples) through its devices -> (B, F, T)"""
@@ -66,19 +78,23 @@ class Inputs(nn.Module):
 
 
 def training_data(
-    spec: ExperimentSpec, data: PreparedData, mean: np.ndarray, std: np.ndarray, epoch: Callable[[], int]
-) -> tuple[Dataset, Inputs]:
+    spec: ExperimentSpec, data: PreparedData, mean: np.ndarray, std: np.ndarray, epoch: Callable[[], int],
+    device: str = "cpu", alone: bool = True,
+) -> tuple[Dataset, Inputs]:  # fmt: skip
     """The batches that the augmentations of `spec` need, and what makes inputs of them; `epoch` says which one runs.
 
-    Raises DataError for impulse responses that cannot be used, or crops where labels are those of segments.
+    Teachers are asked on `device`, if they were not before; a process that trains `alone` keeps features there. Raises
+    DataError for impulse responses that cannot be used, crops where labels are those of segments, and what
+    `teachers_of` refuses.
     """
+    teachers = teachers_of(spec, data, device)
     shared = (spec, data.task, len(data.classes), mean, std)
     if not reads_samples(spec.augment):
-        return FeatureBatches(data.train), Inputs(*shared)
+        return FeatureBatches(data.train, teachers, device if alone else "cpu"), Inputs(*shared)
     recordings = data.recordings
     if recordings is None:
         raise ValueError("augmentation of samples: the prepared data has features only")
-    batches = SampleBatches(recordings, data.train, spec.augment.random_crop, spec.seed, epoch)
+    batches = SampleBatches(recordings, data.train, spec.augment.random_crop, spec.seed, epoch, teachers)
     devices = _devices(spec, recordings)
     return batches, Inputs(*shared, LogMel(spec.features), devices, len(recordings.responses))
 

@@ -19,6 +19,8 @@ class Task(NamedTuple):
     target: Callable[[Tensor, int], Tensor]  # of a label, and the number of classes
     loss: Callable[[Tensor, Tensor, float], Tensor]  # mean over (n, classes) logits, targets; label smoothing
     accuracy: Callable[[np.ndarray, np.ndarray], float]  # macro, of what (n, classes) logits decide against labels
+    shares: Callable[[Tensor, float], Tensor]  # (n, classes) probabilities of teachers' logits, by their temperature
+    distance: Callable[[Tensor, Tensor, float], Tensor]  # mean, of logits from teachers' shares at their temperature
 
 
 def scene_target(label: Tensor, classes: int) -> Tensor:
@@ -27,6 +29,16 @@ def scene_target(label: Tensor, classes: int) -> Tensor:
 
 def scene_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     return F.cross_entropy(logits, target, label_smoothing=smoothing)
+
+
+def scene_shares(logits: Tensor, temperature: float) -> Tensor:
+    return (logits / temperature).softmax(dim=1)
+
+
+def scene_distance(logits: Tensor, shares: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence in nats, times temperature squared, which keeps gradients (Hinton et al. 2015)."""
+    divergence = F.kl_div((logits / temperature).log_softmax(dim=1), shares, reduction="batchmean")
+    return temperature**2 * divergence
 
 
 def scene_accuracy(logits: np.ndarray, label: np.ndarray) -> float:
@@ -42,14 +54,24 @@ def events_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tenso
     return F.binary_cross_entropy_with_logits(logits, target + smoothing * (0.5 - target))
 
 
+def events_shares(logits: Tensor, temperature: float) -> Tensor:
+    return (logits / temperature).sigmoid()
+
+
+def events_distance(logits: Tensor, shares: Tensor, temperature: float) -> Tensor:
+    """The same of each class for itself, their mean."""
+    entropy = F.binary_cross_entropy(shares, shares)
+    return temperature**2 * (F.binary_cross_entropy_with_logits(logits / temperature, shares) - entropy)
+
+
 def events_accuracy(logits: np.ndarray, label: np.ndarray) -> float:
     """Each class is a decision of its own, here at probability one half."""
     return mean_per_class_accuracy(yes_no(logits).ravel(), yes_no(label).ravel())
 
 
 TASKS = {
-    "scene": Task(scene_target, scene_loss, scene_accuracy),
-    "events": Task(events_target, events_loss, events_accuracy),
+    "scene": Task(scene_target, scene_loss, scene_accuracy, scene_shares, scene_distance),
+    "events": Task(events_target, events_loss, events_accuracy, events_shares, events_distance),
 }
 """By `PreparedData.task`."""
 

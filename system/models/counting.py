@@ -9,6 +9,7 @@ from system.complexity import LayerCost, Map
 from system.models.layers import (
     ACTIVATIONS,
     NORMS,
+    Counted,
     Form,
     Pair,
     conv_map,
@@ -20,15 +21,6 @@ from system.models.layers import (
 )
 
 
-class Counted:
-    """A layer that only knows the map it writes."""
-
-    __slots__ = ("map",)
-
-    def __init__(self, out: Map) -> None:
-        self.map = out
-
-
 class CostLayers:
     """Records one LayerCost per operator, in the order of declaration, under `rows`."""
 
@@ -37,7 +29,7 @@ class CostLayers:
         self.rows: list[LayerCost] = []
 
     def _record(self, row: LayerCost, window: Pair = (1, 1), stride: Pair = (1, 1)) -> Map:
-        self.rows.append(row._replace(window=window, stride=stride))
+        self.rows.append(row if window == stride == (1, 1) else row._replace(window=window, stride=stride))
         return row.output
 
     def _activate(self, x: Map, act: str | None) -> Counted:

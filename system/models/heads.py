@@ -87,6 +87,8 @@ class MeanMaxPooling(Mapped):
 class AttentivePooling(Mapped):
     """Self-attentive pooling over time, grouped by channel (KT, Section 2.9). (B, C, F, T) -> (B, C*F, 1, 1)"""
 
+    grouped = True
+
     def __init__(self, make: LayerFactory, x: Map, spec: ModelSpec) -> None:
         super().__init__()
         if x.time < 2:
@@ -96,7 +98,8 @@ class AttentivePooling(Mapped):
             )
         self.stack = make.stack_frequency(x)
         stacked: Map = self.stack.map
-        self.hidden = make.conv(stacked, stacked.channels, groups=stacked.channels, act="tanh", norm=False)
+        groups = stacked.channels if self.grouped else 1
+        self.hidden = make.conv(stacked, stacked.channels, groups=groups, act="tanh", norm=False)
         self.score = make.conv(self.hidden.map, 1, norm=False, bias=False)  # softmax ignores a constant
         self.attend = make.attend(stacked, self.score.map)
         self.map = self.attend.map
@@ -104,6 +107,13 @@ class AttentivePooling(Mapped):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stack(x)  # (B, C*F, 1, T)
         return self.attend(x, self.score(self.hidden(x)))
+
+
+@POOLINGS.add("attentive_full")
+class FullAttentivePooling(AttentivePooling):
+    """The same, ungrouped: the hidden layer sees all channels and bands of a frame. (B, C, F, T) -> (B, C*F, 1, 1)"""
+
+    grouped = False
 
 
 @HEADS.add("linear")

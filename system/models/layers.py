@@ -151,10 +151,25 @@ def activation_module(name: str | None) -> nn.Module:
     return nn.Identity() if name is None else ACTIVATIONS[name][0]()
 
 
+class Counted:
+    """A layer that is counted only: it knows the map it writes."""
+
+    __slots__ = ("map",)
+
+    def __init__(self, out: Map) -> None:
+        self.map = out
+
+
 class Mapped(nn.Module):
     """A module, or a group of layers, that knows the map it writes."""
 
     map: Map
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Counted | Map):  # no module, no tensor: that torch need not ask makes counting faster
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
 class Layer(Mapped):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ def asked_by(**fields: str) -> Iterator[None]:
 
 
 class Stage(Mapped):
-    """Blocks of one width, entered with a stride, followed by the norm of the spec unless the blocks hold it.
+    """Blocks of one width, entered with a stride; the norm of the spec after them or each, unless they hold it.
 
     The stride is taken by max pooling, by the first block itself, or by a separate norm and convolution.
     """
@@ -53,16 +53,36 @@ class Stage(Mapped):
             self.dropout = make.dropout(x, spec.stage_dropout)
         self.blocks = nn.Sequential()
         for index in range(stage.depth):
-            built = block(make, x, channels, stride if index == 0 else (1, 1), spec)
-            self.blocks.append(built)
+            self.blocks.append(built := block(make, x, channels, stride if index == 0 else (1, 1), spec))
             x = built.map
-        self.norm = make.norm(x, "batch" if block.normalizes else spec.norm)
+            if norm_after(spec, "block") != "batch":
+                self.blocks.append(normed := Normed(make, x, spec.norm))
+                x = normed.map
+        self.norm = make.norm(x, norm_after(spec, "stage"))
         self.map = self.norm.map
 
     def forward(self, x: Tensor) -> Tensor:
         if self.down is not None:
             x = self.dropout(self.down(x))
         return self.norm(self.blocks(x))
+
+
+def norm_after(spec: ModelSpec, place: str) -> str:
+    """The norm of NORMS at a place outside the blocks: `batch`, which is nothing there, where there is none."""
+    block: Any = BLOCKS[spec.block]
+    return spec.norm if place in spec.norm_after and not block.normalizes else "batch"
+
+
+class Normed(Mapped):
+    """A norm between blocks. (B, C, F, T) -> (B, C, F, T)"""
+
+    def __init__(self, make: LayerFactory, x: Map, norm: str) -> None:
+        super().__init__()
+        self.norm = make.norm(x, norm)
+        self.map = self.norm.map
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
 
 
 class NormPatch(Mapped):
@@ -90,6 +110,7 @@ class Network(Mapped):
             self.stem = STEMS[spec.stem](make, self.input.map, spec)
         self.stages = nn.Sequential()
         x = self.stem.map
+        self.stem_norm = make.norm(x, spec.norm) if norm_after(spec, "stem") != "batch" else None
         for index, (stage, channels) in enumerate(zip(spec.stages, spec.widths(), strict=True)):
             with asked_by(stride=f"model.stages.{index}.stride", kernel="model.kernel_size"):
                 built = Stage(make, x, channels, stage, spec)
@@ -107,14 +128,19 @@ class Network(Mapped):
         x = self.input(x)
         if self.band_norm is not None:
             x = self.band_norm(x)
-        return self.stages(self.stem(x))
+        x = self.stem(x)
+        return self.stages(x if self.stem_norm is None else self.stem_norm(x))
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
-    """A float network with fresh weights (He initialization, fan-out).
+    """A float network with fresh weights (He initialization, fan-out), or `spec.module`, which has its own.
 
     `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape.
     """
+    if spec.module is not None:
+        from system.models.foreign import foreign  # it counts networks
+
+        return cast(Network, foreign(spec.module, shape, classes))
     network = Network(FloatLayers(form), spec, shape, classes)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -134,7 +160,12 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
 
 
 def complexity(spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Complexity:
-    """The cost of a network for one segment, by arithmetic: no tensor is made."""
+    """The cost of a network for one segment, by arithmetic: no tensor is made but of `spec.module`, in its one form."""
+    if spec.module is not None:
+        from system.models.foreign import foreign
+        from system.models.hooked import count
+
+        return count(foreign(spec.module, shape, classes), shape)
     layers = CostLayers(form)
     Network(layers, spec, shape, classes)
     return Complexity.of(layers.rows)

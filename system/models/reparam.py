@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.errors import RunError
 from system.models.layers import BandNorm, Branches, ConvNormAct, Form, LayerScale, LinearPair, NormConv, SubBandNorm
 from system.models.network import Network, Shape, build
 from system.spec import ModelSpec
@@ -131,7 +132,12 @@ def deploy_state(network: Network, form: Form = "deploy") -> State:
 
 
 def deploy(network: Network, spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Network:
-    """A network of the deploy (or merged) form that computes what `network`, of the train form, does when evaluated."""
+    """A network of the deploy (or merged) form that computes what `network`, of the train form, does when evaluated.
+
+    Raises RunError for a foreign module.
+    """
+    if spec.module is not None:
+        raise RunError(f"model.module: {spec.module} has no deploy form; it may teach a network that has one")
     with torch.device("meta"):  # its weights come from the map
         deployed = build(spec, shape, classes, form)
     deployed.load_state_dict(deploy_state(network, form), strict=True, assign=True)

@@ -57,6 +57,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 AROUND_BLOCKS: dict[str, dict[str, Any]] = {
     **{f"activation {name}": {"activation": name} for name in ACTIVATIONS},
     **{f"norm {name}": {"norm": name} for name in NORMS},
+    "norm after each block": {"norm": "resnorm", "norm_after": ("block",)},
+    "norm after stem and stages": {"norm": "freq_in", "norm_after": ("stem", "stage")},
+    "norm everywhere": {"norm": "layer", "norm_after": ("stem", "block", "stage")},
     **{f"pooling {name}": {"pooling": name} for name in POOLINGS},
     **{f"stem {name}": {"stem": name} for name in STEMS},
     **{f"head {name}": {"head": name} for name in HEADS},

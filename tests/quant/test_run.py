@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save
+from torch import nn
 
 from quant import frozen, qat
 from quant.backend import BACKENDS, load_backend
@@ -23,6 +24,8 @@ from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData
 from system.errors import ConfigError, DataError, RunError
 from system.models.network import build
+from system.spec import QuantSpec
+from system.training import Epoch
 from tests import tiny
 
 from .conftest import random_network
@@ -175,6 +178,55 @@ def test_training_keeps_the_better_of_the_two(run: Path, backend: str) -> None:
     assert history["exported"] == min(("calibrated", "trained"), key=lambda name: history[name]["log_loss"])
     assert (parity["max_lsb"] <= 2, parity["n"]) == (True, 96)
     assert not list((run / "quant" / backend).glob(".*")), "nothing half-done is left"
+
+
+def test_the_best_epoch_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the log loss of the quantized network; a learning rate this large makes it rise and fall."""
+    rows: list[Epoch] = []
+    keep = qat.keep_best
+    monkeypatch.setattr(qat, "keep_best", lambda network, row, path: (rows.append(row), keep(network, row, path)))
+    spec = SPEC.changed(quant=SPEC.quant.changed(epochs=4, learning_rate=0.2).plain())
+    checkpoint, data = made_checkpoint(spec=spec), tiny.data()
+    parity = qat.quantize(checkpoint, data, LightBackend(), tmp_path, train=True)
+    history, best = parity["validation"], min(rows, key=lambda row: row.log_loss)
+    assert len(rows) == 4
+    assert (history["trained"]["epoch"], history["trained"]["log_loss"]) == (best.epoch, best.log_loss)
+    assert history["trained"]["last"]["log_loss"] == rows[-1].log_loss
+    assert history["exported"] == ("trained" if best.log_loss < history["calibrated"]["log_loss"] else "calibrated")
+    found = parity["float_vs_int8"]["int8"]["log_loss"]
+    assert np.isfinite(found)
+    assert not list(tmp_path.glob(".qat*"))
+
+
+def test_ranges_and_statistics_stay_in_the_last_epochs() -> None:
+    from quant.brevitas_backend import BrevitasQuantizer
+
+    network = nn.Sequential(BrevitasQuantizer(rectified=True), nn.BatchNorm2d(2)).train()
+    for epoch, held in ((0, False), (7, False), (8, True)):
+        qat.hold_ranges(network, epoch, QuantSpec(epochs=10, frozen_share=0.2))
+        assert [parameter.requires_grad for parameter in network[0].parameters()] == [not held]
+        assert network[1].training is not held
+        assert network[1].weight.requires_grad
+
+
+def test_the_float_model_teaches_the_quantized_one(tmp_path: Path) -> None:
+    """Against labels that say otherwise."""
+    data = tiny.data()
+    turned = replace(data, train=replace(data.train, label=(data.train.label + 1) % 3))
+    distances = {}
+    for weight in (0.0, 1.0):
+        fields = {"epochs": 4, "learning_rate": 0.02, "distill_weight": weight}
+        checkpoint = made_checkpoint(spec=SPEC.changed(quant=SPEC.quant.changed(**fields).plain()))
+        deployed = qat.deployable(checkpoint)
+        backend = LightBackend()
+        quantized = backend.prepare(deployed, SPEC.model, SPEC.input_shape(), 3)  # type: ignore[arg-type]
+        backend.calibrate(quantized, qat.calibration_inputs(checkpoint, turned))
+        qat.trained(checkpoint, turned, quantized, deployed, tmp_path / str(weight), "cpu")
+        x = torch.from_numpy(checkpoint.standardize(data.test.features))
+        with torch.inference_mode():
+            p, q = (network.eval()(x).softmax(dim=1) for network in (deployed, quantized))
+        distances[weight] = (p - q).abs().mean().item()
+    assert distances[1.0] < 0.5 * distances[0.0]
 
 
 def test_a_refit_is_compared_without_scores(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import optuna
 import pytest
 from sqlalchemy import Engine, event
 
-from search import objective, space
+from search import objective
 from search import run as command
-from search.objective import Objective
-from search.storage import open_study
+from search.worker import Plan
 from system.budget import Budget
 from system.spec import ExperimentSpec
 from system.training import Epoch
@@ -28,7 +28,8 @@ def unhurried_disk() -> Iterator[None]:
     """SQLite without waiting for the disk: a search commits hundreds of times."""
 
     def do_not_wait(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", do_not_wait)
     yield
@@ -69,27 +70,26 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> MadeUpFit:
 
 
 class Search:
-    """What search/run.py does between opening the study and training the winner."""
+    """What search/run.py does between opening the study and training the winner; `plan` may be changed before."""
 
-    def __init__(self, run: Path, budget: Budget = HALF_INFEASIBLE, seed: int = 0, epochs: int = 2) -> None:
-        self.run, self.budget, self.seed = run, budget, seed
-        self.objective = Objective(tiny.experiment(seed=seed, epochs=epochs), budget, tiny.data(8, 4, 4), "cpu")
+    def __init__(
+        self, run: Path, fit: MadeUpFit, budget: Budget = HALF_INFEASIBLE, seed: int = 0, epochs: int = 2
+    ) -> None:
+        self.run, self.data = run, tiny.data(8, 4, 4)
         run.mkdir(exist_ok=True)
-        self.study = self.open()
+        self.plan = Plan(
+            tiny.experiment(seed=seed, epochs=epochs), budget, f"sqlite:///{run}/study.db", "search", run, 0, "cpu",
+            fit=fit,
+        )  # fmt: skip
 
-    def open(self) -> optuna.Study:
+    @property
+    def study(self) -> optuna.Study:
         """The study as another process sees it."""
-        self.study = open_study(f"sqlite:///{self.run}/study.db", "search", self.seed)
-        return self.study
-
-    def start(self) -> Search:
-        for design in space.KNOWN_DESIGNS:
-            self.study.enqueue_trial(design)
-        return self
+        return self.plan.open()
 
     def until(self, trials: int) -> dict[str, Any]:
         """Run until `trials` are trained; search.json."""
-        command.run_trials(self.study, self.objective, trials, self.run, self.budget)
+        command.search(replace(self.plan, trials=trials), 1, self.data)
         return self.result()
 
     def result(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Search:
 
 @pytest.fixture
 def search(tmp_path: Path, fit: MadeUpFit) -> Search:
-    return Search(tmp_path / "run")
+    return Search(tmp_path / "run", fit)
 
 
 class RandomChoices:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from search import impossible, space
 from search import run as command
-from search import space
 from system import dataset, experiment
 from system.checkpoint import load_checkpoint
 from system.config import load_yaml
@@ -137,7 +137,7 @@ def test_a_relaxed_view_holds_to_the_end(run: Path, fit: MadeUpFit) -> None:
 def test_an_impossible_budget_says_what_the_least_is_and_leaves_no_run(
     budget: str, run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "PROBES", 20)
+    monkeypatch.setattr(impossible, "PROBES", 20)
     with pytest.raises(BudgetError, match=f"nothing fits the budget {budget}: the smallest of .* over the limit of"):
         search(run, budget=budget)
     assert not run.parent.exists()
@@ -145,7 +145,7 @@ def test_an_impossible_budget_says_what_the_least_is_and_leaves_no_run(
 
 
 def test_an_input_that_no_network_fits_is_told_and_leaves_no_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "PROBES", 20)
+    monkeypatch.setattr(impossible, "PROBES", 20)
     with pytest.raises((BudgetError, ConfigError), match="does not fit a map of"):
         search(run, "--set", "features.n_mels=1")
     assert not run.parent.exists()

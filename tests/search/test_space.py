@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from search.space import KNOWN_DESIGNS, SPACE, WIDTH_STEP, spec_of, suggest
+from search import space
+from search.space import (
+    DEFAULT,
+    FRONT_END,
+    KEPT,
+    KNOWN_DESIGNS,
+    SPACE,
+    WIDTH_STEP,
+    features_of,
+    known_designs,
+    read_space,
+    spec_of,
+    suggest,
+)
 from system.config import parse
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.heads import POOLINGS
 from system.models.layers import ACTIVATIONS, NORMS
 from system.models.network import build, complexity
-from system.spec import ModelSpec
+from system.models.stems import STEMS
+from system.spec import FeatureSpec, ModelSpec
 from tests.search.conftest import RandomChoices
 
 ROWS = {row.name: row for row in SPACE}
@@ -26,17 +42,25 @@ def draws(count: int, seed: int = 0) -> list[ModelSpec]:
     return [spec_of(suggest(RandomChoices(generator.choice))) for _ in range(count)]
 
 
-def test_every_draw_fits_the_input_of_the_challenge() -> None:
-    for spec in draws(150):
-        assert complexity(spec, (1, 80, 51), 10).macs > 0
-        assert spec.width == spec.width_multiple == WIDTH_STEP
+def fits(spec: ModelSpec, shape: tuple[int, int, int] = (1, 80, 51)) -> bool:
+    try:
+        return complexity(spec, shape, 10).macs > 0
+    except ConfigError:
+        return False
+
+
+def test_nearly_every_draw_fits_the_input_of_the_challenge() -> None:
+    drawn = draws(400)
+    assert all(spec.width == spec.width_multiple == WIDTH_STEP for spec in drawn)
+    assert sum(map(fits, drawn)) > 0.9 * len(drawn)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 6, 3), (1, 16, 1)])
 def test_a_draw_that_does_not_fit_a_small_input_is_a_config_error_alike_for_all(shape: tuple[int, int, int]) -> None:
     def outcome(make: Callable[..., object], spec: ModelSpec) -> str:
         try:
-            make(spec, shape, 3)
+            with torch.device("meta"):
+                make(spec, shape, 3)
         except ConfigError as error:
             return str(error)
         return "fits"
@@ -45,25 +69,30 @@ def test_a_draw_that_does_not_fit_a_small_input_is_a_config_error_alike_for_all(
     assert all(counted == built for counted, built in outcomes)
     refused = [counted for counted, _ in outcomes if counted != "fits"]
     assert refused
-    assert all("does not fit a map of" in message for message in refused)
+    assert all("does not fit a map of" in message or "model.sub_bands" in message for message in refused)
 
 
 def test_draws_build_and_compute() -> None:
-    for spec in draws(12, seed=1):
+    for spec in [spec for spec in draws(20, seed=1) if fits(spec, (1, 40, 26))]:
         with torch.device("meta"):
             logits = build(spec, (1, 40, 26), 4)(torch.empty(2, 1, 40, 26))
         assert logits.shape == (2, 4)
 
 
-def test_every_value_of_every_row_changes_the_spec() -> None:
-    """A row that no spec shows would be searched in vain."""
-    for design in KNOWN_DESIGNS:
-        for row in SPACE:
-            applies = row.when is None or design.get(row.when[0]) == row.when[1]
-            if applies and row.name != "block":
-                specs = {spec_of({**design, row.name: value}).model_dump_json() for value in row.values}
-                assert len(specs) == len(row.values), row.name
-    assert {spec.block for spec in draws(40)} == set(ROWS["block"].values)
+def test_every_value_of_every_row_that_applies_changes_the_network() -> None:
+    """A row that no network shows would be searched in vain."""
+    generator, seen = random.Random(3), set()
+    for _ in range(60):
+        choices = suggest(RandomChoices(generator.choice))
+        for row in DEFAULT:
+            if row.applies(choices) and row.name != "block":
+                others = [{**choices, row.name: value} for value in row.values]
+                if all(rule.applies(other) == (rule.name in other) for other in others for rule in DEFAULT):
+                    assert len({spec_of(other).model_dump_json() for other in others}) == len(row.values), row.name
+                    seen.add(row.name)
+    assert seen >= {row.name for row in DEFAULT} - {"block", "norm", "depth_3"}
+    assert {spec.block for spec in draws(200)} == set(ROWS["block"].values)
+    assert {len(spec.stages) for spec in draws(40)} == {2, 3}
 
 
 @pytest.mark.parametrize("design", KNOWN_DESIGNS, ids=lambda design: design["block"])
@@ -86,22 +115,116 @@ def test_kt_s_final_design_is_the_first_known() -> None:
 
 
 def test_the_table_names_what_the_registries_have() -> None:
-    for row, table in (("block", BLOCKS), ("activation", ACTIVATIONS), ("norm", NORMS), ("pooling", POOLINGS)):
-        assert set(ROWS[row].values) <= set(table)
+    tables = {"stem": STEMS, "block": BLOCKS, "activation": ACTIVATIONS, "norm": NORMS, "pooling": POOLINGS}
+    for name, table in tables.items():
+        assert set(ROWS[name].values) <= set(table)
+    assert set(ROWS["activations"].values) == set(KEPT)
     assert len(ROWS) == len(SPACE)
     assert all(len(set(row.values)) == len(row.values) > 1 and row.why for row in SPACE)
 
 
+def test_a_rule_names_rows_above_it_and_values_that_they_have() -> None:
+    above: dict[str, tuple[Any, ...]] = {}
+    for row in SPACE:
+        for name, values in row.when.items():
+            assert set(values) <= set(above[name]), row.name
+        above[row.name] = row.values
+
+
+def test_a_choice_of_activations_leaves_some_and_not_all_of_them_alike() -> None:
+    for block in ROWS["activations"].when["block"]:
+        slots = BLOCKS[str(block)].slots  # type: ignore[attr-defined]
+        kept = {name: KEPT[name](slots) for name in KEPT}
+        assert len({*kept.values()}) == len(KEPT)
+        assert all(value is None or 0 < len(value) < len(slots) for value in kept.values())
+
+
 def test_a_row_that_does_not_apply_is_not_asked() -> None:
     generator = random.Random(0)
-    for _ in range(30):
+    for _ in range(60):
         asked = RandomChoices(generator.choice)
         chosen = suggest(asked)
         assert set(chosen) == set(asked.asked)
-        assert ("kernel_size" in chosen) == (chosen["block"] == "inverted")
-        assert ("branches" in chosen) == (chosen["block"] == "rep_inception")
+        assert ("branches" in chosen) == (chosen["block"] in ("rep_inception", "inception"))
+        assert ("kernel_size" in chosen) == ("branches" not in chosen)
+        assert ("stride_3" in chosen) == (chosen["depth_3"] > 0)
+        assert not FRONT_END & set(chosen)
 
 
 def test_a_trial_s_spec_is_rebuilt_without_the_search() -> None:
     for spec in draws(20, seed=2):
         assert parse(ModelSpec, spec.plain(), "search.json") == spec
+
+
+# -- a file that narrows the table
+
+
+def narrowed(tmp_path: Path, text: str) -> space.Space:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return read_space(path)
+
+
+def test_a_file_narrows_rows_and_leaves_the_others(tmp_path: Path) -> None:
+    rows = narrowed(
+        tmp_path, "block: [rep_inception, inverted]\nbranches: [3, 3-11]\nexpansion: 2\nstem: all\ndepth_3: [1]\n"
+    )
+    values = {row.name: row.values for row in rows}
+    assert values["block"] == ("inverted", "rep_inception")  # in the table's order, whatever the file's
+    assert values["branches"] == ("3", "3-11")
+    assert values["expansion"] == (2.0,)
+    assert values["depth_3"] == (1,)
+    assert {**values, **{n: ROWS[n].values for n in ("block", "branches", "expansion", "depth_3")}} == {
+        row.name: row.values for row in DEFAULT
+    }
+    assert space.plain(rows)["branches"] == ["3", "3-11"]
+    generator = random.Random(0)
+    for _ in range(40):
+        chosen = suggest(RandomChoices(generator.choice), rows)
+        assert all(value in values[name] for name, value in chosen.items())
+    assert [design["block"] for design in known_designs(rows)] == []  # none has one block in its third stage
+    wider = narrowed(tmp_path, "block: [inverted]\n")
+    assert [design["block"] for design in known_designs(wider)] == ["inverted"]
+    assert len(known_designs(DEFAULT)) == len(KNOWN_DESIGNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("blok: [inverted]", "unknown row 'blok'; did you mean 'block'?"),
+        ("block: [invrted]", "block: unknown value 'invrted'; did you mean 'inverted'?"),
+        ("stem_kernel: [5, 6]", r"stem_kernel: unknown value 6 \(known: 3, 4, 5, 7\)"),
+        ("block: []", "block: expected a list of values, or all; found an empty one"),
+        ("block: [inverted, inverted]", "block: a value stands there twice"),
+        ("block: [x]\nnrom: all", "unknown row 'nrom'; did you mean 'norm'.*; block: unknown value 'x'"),
+        ("- block", "expected a mapping"),
+        ("block: [", "line 1"),
+    ],
+)
+def test_what_the_table_does_not_have_is_named_with_a_near_match(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"space\.yaml.*{said}"):
+        narrowed(tmp_path, text)
+
+
+def test_the_front_end_is_searched_only_where_a_file_asks_for_it(tmp_path: Path) -> None:
+    given = FeatureSpec()
+    rows = narrowed(tmp_path, "n_mels: [40, 128]\nhop_ms: [10, 20]\n")
+    asked = RandomChoices(random.Random(0).choice)
+    chosen = suggest(asked, rows)
+    assert FRONT_END & set(chosen) == {"n_mels", "hop_ms"}
+    assert features_of(KNOWN_DESIGNS[0], given) == given
+    found = features_of({"n_mels": 40, "hop_ms": 10}, given)
+    assert (found.n_mels, found.hop_length, found.win_length, found.n_fft) == (40, 220, 882, 1024)
+    found = features_of({"sample_rate": 32000, "window_ms": 40}, given)
+    assert (found.hop_length, found.win_length, found.n_fft) == (640, 1280, 2048)  # a hop stays 20 ms
+
+
+def test_every_front_end_of_the_table_has_a_bin_in_every_band() -> None:
+    from system.features import LogMel
+
+    generator = random.Random(0)
+    rows = {row.name: row.values for row in SPACE if row.asked_for}
+    for _ in range(25):
+        found = features_of({name: generator.choice(values) for name, values in rows.items()}, FeatureSpec())
+        assert found.win_length <= found.n_fft
+        assert bool((LogMel(found).mel.mel_scale.fb.sum(dim=0) > 0).all()), found

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search import storage
-from search.storage import claim, open_study, reclaim, record_of
+from search.storage import MADE_WITH, begin, bind, open_study, record_of
 from system.errors import RunError
 from system.spec import ExperimentSpec
 from tests.search.conftest import MadeUpFit, Search
@@ -34,8 +34,7 @@ def test_after_a_kill_just_the_running_trial_is_trained_again(killed: int, searc
     fit.on_start = kill_on(killed)  # type: ignore[assignment]
     with pytest.raises(Killed):
         search.until(5)
-    assert [trial.state for trial in search.open().trials].count(TrialState.RUNNING) == 1
-    assert reclaim(search.study, str(search.run.resolve())) == 1
+    assert [trial.state for trial in search.study.trials].count(TrialState.RUNNING) == 1
     fit.on_start = lambda count, spec: None
     result = search.until(5)
     specs = fit.specs()
@@ -44,16 +43,14 @@ def test_after_a_kill_just_the_running_trial_is_trained_again(killed: int, searc
     assert len({str(spec) for spec in specs}) == 5
     done = [trial for trial in result["trials"] if trial["state"] in ("COMPLETE", "PRUNED")]
     assert len(done) == 5
-    assert reclaim(search.open(), str(search.run.resolve())) == 0
+    assert TrialState.RUNNING not in [trial.state for trial in search.study.trials]
 
 
 def test_a_finished_search_trains_nothing_more_and_a_longer_one_only_the_rest(search: Search, fit: MadeUpFit) -> None:
     search.until(3)
     before = search.result()
-    search.open()
     assert search.until(3) == before
     assert len(fit.trained) == 3
-    search.open()
     after = search.until(5)
     assert len(fit.trained) == 5
     assert after["trials"][: len(before["trials"])] == before["trials"]
@@ -67,7 +64,6 @@ def test_control_c_puts_the_trial_in_line_again(search: Search, fit: MadeUpFit) 
     fit.on_start = interrupt
     with pytest.raises(KeyboardInterrupt):
         search.until(3)
-    assert reclaim(search.open(), str(search.run.resolve())) == 0
     assert TrialState.RUNNING not in [trial.state for trial in search.study.trials]
     result = search.until(3)
     specs = fit.specs()
@@ -76,25 +72,19 @@ def test_control_c_puts_the_trial_in_line_again(search: Search, fit: MadeUpFit) 
     assert [trial["reason"] for trial in result["trials"] if trial["state"] == "FAILED"].count("interrupted") == 1
 
 
-def test_a_resumed_study_does_not_repeat_its_draws(tmp_path: Path) -> None:
-    def draws(study: optuna.Study, count: int) -> list[str]:
-        found = []
-        for _ in range(count):
-            study.sampler = storage.sampler(0, len(study.trials))
-            trial = study.ask()
-            found.append("".join(trial.suggest_categorical(f"x{i}", ("a", "b", "c", "d")) for i in range(8)))
-            study.tell(trial, 1.0)
-        return found
-
-    whole = draws(open_study(f"sqlite:///{tmp_path}/whole.db", "s", 0), 6)
-    url = f"sqlite:///{tmp_path}/parts.db"
-    parts = draws(open_study(url, "s", 0), 3) + draws(open_study(url, "s", 0), 3)
-    assert parts == whole
-    assert len(set(whole)) == 6
+def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, fit: MadeUpFit) -> None:
+    Search(tmp_path / "whole", fit).until(6)
+    whole = fit.specs()
+    fit.trained.clear()
+    parts = Search(tmp_path / "parts", fit)
+    parts.until(3)
+    parts.until(6)
+    assert fit.specs() == whole
+    assert len({str(spec) for spec in whole}) == 6
 
 
 def test_states_as_search_json_has_them(tmp_path: Path) -> None:
-    study = open_study(f"sqlite:///{tmp_path}/study.db", "s", 0)
+    study = open_study(f"sqlite:///{tmp_path}/study.db", "s")
     attributes = [{storage.INFEASIBLE: True}, {storage.DUPLICATE: True}, {storage.INTERRUPTED: True}, {}, {}, {}]
     failed, pruned = TrialState.FAIL, TrialState.PRUNED
     ends = [pruned, failed, failed, failed, pruned, TrialState.COMPLETE]
@@ -112,14 +102,14 @@ def test_states_as_search_json_has_them(tmp_path: Path) -> None:
 
 def test_studies_of_one_database_are_told_apart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/deep/folder/study.db"
-    open_study(url, "a", 0).ask()
-    assert len(open_study(url, "a", 0).trials) == 1
-    assert len(open_study(url, "b", 0).trials) == 0
+    open_study(url, "a").ask()
+    assert len(open_study(url, "a").trials) == 1
+    assert len(open_study(url, "b").trials) == 0
 
 
 def test_the_database_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, others = f"sqlite:///{tmp_path}/study.db", f"sqlite:///{tmp_path}/elsewhere.db"
-    open_study(others, "s", 0).ask()
+    open_study(others, "s").ask()
     make = optuna.storages.RDBStorage
 
     def overtaken(part: str) -> optuna.storages.RDBStorage:
@@ -128,7 +118,7 @@ def test_the_database_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: p
         return make(part)
 
     monkeypatch.setattr(optuna.storages, "RDBStorage", overtaken)
-    assert len(open_study(url, "s", 0).trials) == 1
+    assert len(open_study(url, "s").trials) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +133,7 @@ def test_the_database_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: p
 )
 def test_a_storage_that_cannot_be_is_one_line_without_the_password(url: str, shown: str) -> None:
     with pytest.raises(RunError) as caught:
-        open_study(url, "s", 0)
+        open_study(url, "s")
     message = str(caught.value)
     assert message.startswith(f"--storage {shown}: the study cannot be opened (")
     assert "\n" not in message
@@ -164,40 +154,37 @@ def test_a_database_that_was_cut_off_while_it_was_made_is_not_left(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.storages, "RDBStorage", cut_off)
         with pytest.raises(Killed):
-            open_study(url, "s", 0)
+            open_study(url, "s")
     assert list((tmp_path / "runs").iterdir()) == []
     for _ in range(3):
-        open_study(url, "s", 0).ask()
-    assert len(open_study(url, "s", 0).trials) == 3
+        open_study(url, "s").ask()
+    assert len(open_study(url, "s").trials) == 3
     assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"study.db", "study.db-journal"}
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is no database, " * 100)
     with pytest.raises(RunError, match="the study cannot be opened"):
-        open_study(f"sqlite:///{tmp_path}/study.db", "s", 0)
+        open_study(f"sqlite:///{tmp_path}/study.db", "s")
 
 
 def test_a_shared_database_never_mixes_two_experiments(search: Search) -> None:
-    settings = {"train": {"epochs": 3}, "data_checksum": "a"}
-    claim(search.study, settings, "runs/one")
-    claim(search.open(), settings, "runs/two")
-    with pytest.raises(RunError, match=r"train\.epochs: 3 there, 4 asked for"):
-        claim(search.open(), {"train": {"epochs": 4}, "data_checksum": "a"}, "runs/three")
-
-
-def test_a_trial_of_another_run_is_left_running(search: Search) -> None:
-    trial = search.study.ask()
-    trial.set_user_attr("run", "/elsewhere/run")
-    assert reclaim(search.open(), str(search.run.resolve())) == 0
-    assert search.study.trials[trial.number].state == TrialState.RUNNING
+    settings = {"train": {"epochs": 3}, "search": {"space": {"norm": ["batch"]}}, "data_checksum": "a"}
+    bind(search.study, settings, {"python": "3"}, "runs/one")
+    bind(search.study, settings, {"python": "4"}, "runs/two")
+    assert search.study.user_attrs[MADE_WITH] == {"python": "3"}
+    for change, said in (
+        ({"train": {"epochs": 4}}, r"train\.epochs: 3 there, 4 asked for"),
+        ({"search": {"space": {"norm": ["batch", "grn"]}}}, r"search\.space\.norm: \['batch'\] there, "),
+        ({"data_checksum": "b"}, "data_checksum: a there, b asked for"),
+    ):
+        with pytest.raises(RunError, match=said):
+            bind(search.study, {**settings, **change}, {}, "runs/three")
 
 
 def test_an_infeasible_candidate_costs_milliseconds(search: Search) -> None:
-    started = time.process_time()
+    study, started = search.study, time.process_time()
     for _ in range(10):
-        trial = search.study.ask()
-        for number in range(14):
-            trial.suggest_categorical(f"choice{number}", (1, 2, 3))
-        search.study.tell(trial, state=TrialState.PRUNED)
+        choices = {f"choice{number}": 1 for number in range(14)}
+        begin(study, choices, {name: (1, 2, 3) for name in choices}, {}, TrialState.PRUNED)
     assert (time.process_time() - started) / 10 < 0.25

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -14,11 +17,11 @@ import numpy as np
 import pytest
 
 from submission.packing.package import pack
-from submission.packing.predict import accumulate, predict_recordings, resumed
+from submission.packing.predict import KEPT, accumulate, predict_recordings, resumed
 from submission.run_parts import load_run
 from submission.validate import validate
 from system.checkpoint import Checkpoint, save_checkpoint
-from system.editions import EDITIONS, SCENES
+from system.editions import EDITIONS, SCENES, Edition
 from system.errors import DataError, RunError
 from system.features import LogMel
 from system.spec import ExperimentSpec
@@ -178,23 +181,67 @@ def test_a_changed_recording_or_model_is_heard_anew(
     assert len(heard) == 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("key", [key for key in EDITIONS if EDITIONS[key].evaluation_rows])
-def test_a_list_of_full_length(key: str, examples: Examples, tmp_path: Path) -> None:
-    """The official number of recordings, which repeat a few short ones; then checked without their folder."""
-    example, rules = examples[key], EDITIONS[key]
-    count, devices = rules.evaluation_rows or 0, rules.evaluation_devices
-    root = write_list(
-        tmp_path, [f"audio/{i}.wav" for i in range(count)],
+def repeated(root: Path, rules: Edition, count: int) -> Path:
+    """An evaluation set of `count` recordings, which repeat a few short ones without taking more of the disk."""
+    devices, originals = rules.evaluation_devices, 10
+    write_list(
+        root, [f"audio/{i}.wav" for i in range(count)],
         None if devices is None else [devices[i % len(devices)] for i in range(count)],
     )  # fmt: skip
-    originals = 10
     for i in range(count):
         path = root / f"audio/{i}.wav"
         if i < originals:
             write_wav(path, 0.02 * (i + 1) * np.random.default_rng(i).normal(size=800), 8000)
         else:
-            os.link(root / f"audio/{i % originals}.wav", path)  # no second copy on the disk
+            os.link(root / f"audio/{i % originals}.wav", path)
+    return root
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_where_it_was(
+    examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in the middle of the list; what was heard until then is not heard again, and the zip is the same."""
+    example, count = examples["2022"], 6000
+    root = repeated(tmp_path / "evaluation", EDITIONS["2022"], count)
+    words = ["--edition", "2022", "--run", str(example.runs[""]), "--people", str(example.people),
+             "--eval-root", str(root), "--out", str(tmp_path / "out")]  # fmt: skip
+    monkeypatch.setenv("TINYSCENE_CACHE", str(tmp_path / "cache"))
+    script = Path(__file__).resolve().parents[2] / "submission/pack.py"
+    killed = subprocess.Popen([sys.executable, str(script), *words], stderr=subprocess.DEVNULL)
+    chunk = KEPT * len(SCENES) * np.dtype(np.float64).itemsize
+    while killed.poll() is None:
+        if any(file.stat().st_size >= chunk for file in tmp_path.glob("cache/evaluation/*.rows")):
+            killed.kill()
+        time.sleep(0.01)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    (rows,) = tmp_path.glob("cache/evaluation/*.rows")
+    done = rows.stat().st_size // (chunk // KEPT)
+    assert KEPT <= done < count
+
+    heard: list[int] = []
+
+    def counting(batches: Any, session: Any, recordings: int, *others: Any) -> np.ndarray:
+        heard.append(recordings)
+        return accumulate(batches, session, recordings, *others)
+
+    monkeypatch.setattr("submission.packing.predict.accumulate", counting)
+    request = ask("2022", example.runs, people=example.people, eval_root=root, out=tmp_path / "out")
+    continued = pack(request).zip_path.read_bytes()
+    assert sum(heard) == count - done
+    rows.unlink()
+    assert pack(request).zip_path.read_bytes() == continued
+    assert sum(heard) == 2 * count - done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [key for key in EDITIONS if EDITIONS[key].evaluation_rows])
+def test_a_list_of_full_length(key: str, examples: Examples, tmp_path: Path) -> None:
+    """The official number of recordings, which repeat a few short ones; then checked without their folder."""
+    example, rules = examples[key], EDITIONS[key]
+    count = rules.evaluation_rows or 0
+    root = repeated(tmp_path, rules, count)
     packed = pack(
         ask(key, example.runs, people=example.people, eval_root=root, label_map=example.label_map, out=tmp_path / "out")
     )

@@ -114,7 +114,8 @@ def test_as_markdown(real: Report) -> None:
     for words in (
         f"| parameters, zeros included | {real['params']:,} | 128,000 (",
         f"is needed at {real['peak_activation_layer']}, while 8-bit maps are alive",
-        f"sees {real['receptive_field']['bands']} bands",
+        f"sees all 16 mel bands (4,000 Hz; a field of {real['receptive_field']['bands']})",
+        f"| all | {real['total_bytes']:,} |",
         "| torchinfo | kept |",
         f"| int8 weights | {real['weight_bytes']:,} |",
     ):

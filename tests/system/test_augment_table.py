@@ -35,7 +35,7 @@ def batch(stage: str) -> Batch:
     generator = torch.Generator().manual_seed(0)
     shape = (12, 1600) if stage == "waveform" else (12, 16, 21)
     target = torch.eye(3).repeat(4, 1)
-    return Batch(torch.randn(shape, generator=generator), target, torch.zeros(12, dtype=torch.long))
+    return Batch(torch.randn(shape, generator=generator), target, torch.zeros(12, dtype=torch.long), target.flip(1))
 
 
 def test_the_switches_here_are_of_every_row_in_order() -> None:
@@ -72,7 +72,7 @@ def test_a_row_changes_its_batch_alike_by_seed_and_every_clip_for_itself(name: s
         results.append(augmented(before, stage, around(**SWITCHES[name])))
     first, again, other = results
     fields = [key for key in Batch._fields if not torch.equal(getattr(first, key), getattr(before, key))]
-    assert fields == {"mixup": ["x", "target"], "device impulse responses": ["device"]}.get(name, ["x"])
+    assert fields == {"mixup": ["x", "target", "taught"], "device impulse responses": ["device"]}.get(name, ["x"])
     for key in Batch._fields:
         value = getattr(first, key)
         assert torch.equal(value, getattr(again, key))
@@ -80,7 +80,8 @@ def test_a_row_changes_its_batch_alike_by_seed_and_every_clip_for_itself(name: s
         assert value.dtype == getattr(before, key).dtype
         assert value.isfinite().all()
     assert any(not torch.equal(getattr(first, key), getattr(other, key)) for key in fields)
-    alike = Batch(before.x[:1].expand_as(before.x), before.target, before.device)  # one clip twelve times over
+    # one clip twelve times over
+    alike = Batch(before.x[:1].expand_as(before.x), before.target, before.device, before.taught)
     torch.manual_seed(1)
     drawn = augmented(alike, stage, around(**SWITCHES[name]))
     distinct = {tuple(getattr(drawn, fields[-1])[i].flatten().tolist()) for i in range(12)}

@@ -36,6 +36,8 @@ COST = {
         ("64.1k_params", {"params": 64_100}),
         ("1.005M_macs", {"macs": 1_005_000}),
         ("1.5B", {"bytes": 1}),
+        ("2ms_latency", {"latency_ms": 2.0}),
+        ("0.75ms_latency_30M_macs", {"macs": 30_000_000, "latency_ms": 0.75}),
     ],
 )
 def test_readable_budgets(text: str, limits: dict[str, int]) -> None:
@@ -51,6 +53,7 @@ def test_readable_budgets(text: str, limits: dict[str, int]) -> None:
         "128kb", "128kib", "30m_macs", "30M_flops", "30M", "-5k_params", "+5k_params", "5e3_params", "1,000_params",
         ".5M_macs", "5._params", "128k_params 30M_macs", " 64KiB", "64KiB\n", "64 KiB", "256kB_activation",
         "30M_macs_activations", "30MB_macs", "٣k_params", "9" * 400 + "kB", "dcase1999", "DCASE2022", "1.5.2M_macs",
+        "2ms", "2_latency", "2s_latency", "2kms_latency", "2ms_latency_", "2msB_latency",
     ],
 )  # fmt: skip
 def test_anything_else_is_an_error_that_shows_the_grammar(text: str) -> None:
@@ -61,13 +64,15 @@ def test_anything_else_is_an_error_that_shows_the_grammar(text: str) -> None:
     assert "dcase2022" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["64KiB_64kB", "1k_params_2k_params", "1M_macs_64KiB_1M_macs"])
+@pytest.mark.parametrize(
+    "text", ["64KiB_64kB", "1k_params_2k_params", "1M_macs_64KiB_1M_macs", "1ms_latency_2ms_latency"]
+)
 def test_a_limit_given_twice_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match="is limited twice"):
         Budget.parse(text)
 
 
-@pytest.mark.parametrize("text", ["0_params", "0.0M_macs", "0.5B", "64KiB_0_macs"])
+@pytest.mark.parametrize("text", ["0_params", "0.0M_macs", "0.5B", "64KiB_0_macs", "0ms_latency", "0.0ms_latency"])
 def test_a_limit_of_nothing_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match="is zero, so nothing fits"):
         Budget.parse(text)
@@ -112,14 +117,16 @@ def test_binary_units(number: int, unit: tuple[str, int]) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="0123456789.kMBKi_paramscst", max_size=24))
+@given(st.text(alphabet="0123456789.kMBKi_paramscstlney", max_size=24))
 def test_no_text_is_anything_but_a_budget_or_a_budget_error(text: str) -> None:
     try:
         budget = Budget.parse(text)
     except BudgetError:
         return
     assert budget.limits()
-    assert all(isinstance(limit, int) and limit > 0 for limit in budget.limits().values())
+    for quantity, limit in budget.limits().items():
+        assert limit > 0
+        assert isinstance(limit, float if quantity == "latency_ms" else int)
 
 
 def test_editions_stand_for_their_limits() -> None:
@@ -157,3 +164,34 @@ def test_only_what_is_exceeded_is_named() -> None:
 def test_a_view_counts_macs_its_own_way(view: str, over: int) -> None:
     assert Budget.parse("2050_macs", view).excess(COST).get("macs", 0) == over
     assert Budget.parse("999_params", view).excess(COST) == {"params": 1}
+
+
+def test_latency_is_judged_only_where_it_is_estimated() -> None:
+    """A trained network's own report has no estimate: its integer file is measured instead."""
+    budget = Budget.parse("1000_params_2ms_latency")
+    assert budget.excess(COST) == {}
+    assert budget.excess({**COST, "latency_ms": 2.0}) == {}
+    assert budget.excess({**COST, "latency_ms": 2.25}) == {"latency_ms": 0.25}
+    with pytest.raises(BudgetError, match=r"2\.25 ms of latency of 2\.0 allowed \(0\.25 too many\)$"):
+        budget.check({**COST, "latency_ms": 2.25})
+    assert budget.shares({**COST, "latency_ms": 1.5}) == {"params": 1.0, "latency_ms": 0.75}
+    assert budget.summary() == {
+        "text": "1000_params_2ms_latency", "view": "strictest", "params": 1000, "latency_ms": 2.0
+    }  # fmt: skip
+
+
+def test_a_counted_limit_needs_its_count() -> None:
+    for text in ("1k_params", "1k_params_2ms_latency"):
+        with pytest.raises(KeyError):
+            Budget.parse(text).excess({"macs": 3})
+
+
+def test_costs_may_be_asked_one_by_one() -> None:
+    asked: list[str] = []
+
+    def ask(key: str) -> int:
+        asked.append(key)
+        return COST[key]
+
+    assert Budget.parse("999_params_1B").excess(ask) == {"params": 1, "bytes": 1499}
+    assert asked == ["params", "total_bytes"]

@@ -31,6 +31,10 @@ def clip(name: str, parent: str | None = None, place: int = 0) -> Clip:
     return Clip(name, Path(name), "park", name, parent=parent, place=place)
 
 
+def drawn(recordings: Recordings, count: int, generator: np.random.Generator) -> np.ndarray:
+    return recordings.crop(range(count), recordings.offsets(range(count), generator))
+
+
 def test_runs_are_of_consecutive_numbers_of_one_recording() -> None:
     keys = [("b", 1), ("a", 0), ("b", 0), ("a", 1), ("a", 3), ("b", 2)]
     begin, place, length, order = runs(keys)
@@ -43,7 +47,7 @@ def test_runs_are_of_consecutive_numbers_of_one_recording() -> None:
 def test_a_crop_is_contiguous_and_of_its_own_recording() -> None:
     recordings, _ = made([(clip("a"), [0, 1, 2, 3, 4]), (clip("b"), [0, 1])])
     generator = np.random.default_rng(0)
-    crops = np.concatenate([recordings.crop(range(7), generator) for _ in range(50)])
+    crops = np.concatenate([drawn(recordings, 7, generator) for _ in range(50)])
     assert crops.shape == (350, SIZE)
     assert crops.dtype == np.float32
     assert (np.diff(crops, axis=1) == 1).all()
@@ -55,7 +59,7 @@ def test_a_crop_is_contiguous_and_of_its_own_recording() -> None:
 def test_an_epoch_of_crops_is_spread_over_the_whole_recording() -> None:
     recordings, _ = made([(clip("a"), [0, 1, 2, 3, 4])])
     generator = np.random.default_rng(0)
-    first = np.stack([recordings.crop(range(5), generator)[:, 0] for _ in range(4000)])
+    first = np.stack([drawn(recordings, 5, generator)[:, 0] for _ in range(4000)])
     for k in range(5):  # the k-th of five equal parts of the offsets 0 to 400
         assert first[:, k].min() == pytest.approx(80 * k, abs=1)
         assert first[:, k].max() == pytest.approx(80 * (k + 1) - 1, abs=1)
@@ -65,7 +69,7 @@ def test_an_epoch_of_crops_is_spread_over_the_whole_recording() -> None:
 def test_a_segment_without_neighbours_is_itself() -> None:
     """A recording of one segment, and one between two silent ones that were dropped."""
     recordings, _ = made([(clip("a"), [0]), (clip("b"), [0, 1, 3])])
-    crops = recordings.crop(range(4), np.random.default_rng(0))
+    crops = drawn(recordings, 4, np.random.default_rng(0))
     assert np.array_equal(crops[[0, 3]], recordings.read([0, 3]))
     assert crops[1, 0] <= 10_000 + SIZE
 
@@ -76,7 +80,7 @@ def test_files_of_one_parent_are_one_recording_whatever_lies_between_them() -> N
     clips = [(clip(f"{second}-{device}", f"park-lisbon-1-{device}", second), [0]) for device, second in names]
     recordings, _ = made(clips)
     assert recordings.length.tolist() == [3, 2, 3, 2, 3, 1]
-    crops = recordings.crop(range(6), np.random.default_rng(0))
+    crops = drawn(recordings, 6, np.random.default_rng(0))
     for row, (device, _) in enumerate(names[:5]):
         files = {int(value) // 10_000 for value in crops[row]}
         assert files <= {index for index, (other, _) in enumerate(names) if other == device}
@@ -91,7 +95,7 @@ def test_a_file_of_several_segments_is_a_recording_of_its_own() -> None:
 def test_segments_may_be_a_part_of_the_cache_in_any_order() -> None:
     recordings, _ = made([(clip("a"), [0, 1, 2]), (clip("b"), [0, 1, 2])], order=[4, 2, 3, 1])
     assert recordings.read([0, 1])[:, 0].tolist() == [10_100, 200]
-    crops = recordings.crop(range(4), np.random.default_rng(1))
+    crops = drawn(recordings, 4, np.random.default_rng(1))
     assert (np.diff(crops, axis=1) == 1).all()
     assert ((crops[[0, 2], 0] >= 10_000) & (crops[[0, 2], 0] <= 10_100)).all()
     assert ((crops[[1, 3], 0] >= 100) & (crops[[1, 3], 0] <= 200)).all()

@@ -50,6 +50,31 @@ def test_an_epoch_sees_every_clip_once_in_an_order_of_its_own() -> None:
     assert list(EpochOrder(10, 4, seed=4, epoch=lambda: 0)) != list(EpochOrder(10, 4, seed=3, epoch=lambda: 0))
 
 
+@pytest.mark.gpu
+def test_features_that_stay_on_a_gpu_are_the_same() -> None:
+    part = tiny.segments(20, 1)
+    here, there = FeatureBatches(part), FeatureBatches(part, device="cuda")
+    assert isinstance(there.features, torch.Tensor)
+    for one, other in zip(here.__getitems__([3, 1, 7]), there.__getitems__([3, 1, 7]), strict=True):
+        assert torch.equal(one, other.cpu())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 16])
+@pytest.mark.parametrize("seed", [3, None])
+def test_processes_share_every_batch(size: int, seed: int | None) -> None:
+    """No row is left out, and none is twice but in a last batch that has fewer rows than there are processes."""
+    alone = list(EpochOrder(size, 4, seed, lambda: 5))
+    shares = [list(EpochOrder(size, 4, seed, lambda: 5, lambda rank=rank: (rank, 3))) for rank in range(3)]
+    assert {len(share) for share in shares} == {len(alone)}
+    for number, batch in enumerate(alone):
+        together = [row for share in shares for row in share[number]]
+        assert set(together) == set(batch)
+        assert len(together) == max(len(batch), 3)
+        assert all(share[number] for share in shares)
+    if seed is None:
+        assert [row for batch in alone for row in batch] == list(range(size))
+
+
 def test_crops_depend_on_seed_epoch_and_batch_alone() -> None:
     data = tiny.with_recordings(tiny.data())
     assert data.recordings is not None
@@ -68,7 +93,7 @@ def test_features_without_augmentation_are_standardized_only() -> None:
     mean, std = statistics(data.train)
     batches, inputs = training_data(spec, data, mean, std, lambda: 0)
     assert isinstance(batches, FeatureBatches)
-    x, target = inputs(batches.__getitems__([5, 2]))
+    x, target, _ = inputs(batches.__getitems__([5, 2]))
     expected = (data.train.features[[5, 2]] - mean[:, None]) / std[:, None]
     assert np.allclose(x[:, 0].numpy(), expected, atol=1e-6)
     assert target.argmax(dim=1).tolist() == data.train.label[[5, 2]].tolist()
@@ -89,7 +114,7 @@ def test_samples_give_the_features_of_the_cache(csv_folder: Callable[..., Path],
     batches, inputs = training_data(spec, data, mean, std, lambda: 0)
     assert isinstance(batches, SampleBatches)
     every = list(range(len(data.train)))
-    x, _ = inputs(batches.__getitems__(every))
+    x, _, _ = inputs(batches.__getitems__(every))
     expected = (data.train.features[every] - mean[:, None]) / std[:, None]
     assert np.abs(x[:, 0].numpy() - expected).max() < 1e-3
 

@@ -60,3 +60,17 @@ def test_the_loss_of_mixed_targets_is_the_mixed_loss(task: str) -> None:
     loss = TASKS[task].loss
     mixed = loss(logits, 0.3 * one + 0.7 * other, 0.0)
     assert torch.allclose(mixed, 0.3 * loss(logits, one, 0.0) + 0.7 * loss(logits, other, 0.0))
+
+
+def test_the_distance_from_teachers_is_the_divergence_at_their_temperature() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = torch.randn(2, 7, 3, generator=generator)
+    temperature = 2.0
+    for name, task in TASKS.items():
+        shares = task.shares(teacher, temperature)
+        p, q = (task.shares(values, temperature).double() for values in (teacher, logits))
+        expected = (p * (p / q).log()).sum(dim=1).mean()
+        if name == "events":
+            expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+        assert task.distance(logits, shares, temperature).item() == pytest.approx(4 * expected.item(), rel=1e-4)
+        assert task.distance(teacher, shares, temperature).item() == pytest.approx(0.0, abs=1e-6)

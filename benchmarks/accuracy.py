@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""The challenge's networks and ours, trained side by side: accuracy against MACs, float and INT8.
+
+    D=../shared/data
+    python benchmarks/accuracy.py --data-root $D/esc10_32k --device-irs $D/micirp --folds 1
+    python benchmarks/accuracy.py --data-root $D/esc10_32k --device-irs $D/micirp --budget 3M_macs,128k_params_30M_macs
+    python benchmarks/accuracy.py --data-root $D/speech_commands_6w_16k --budget 3M_macs
+
+Every network is trained by the recipe of its own configuration, on the same recordings and with the same number of
+passes over them (--epochs), and quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published;
+for another budget their width is solved. Ours is system/configs/best_128k.yaml or best_3M.yaml; where it is missing, or
+a teacher it names is not trained, it is left out and that is said.
+
+Its teacher (--teacher, else the configuration's) is trained before, by a command of its own, which comes on top. Runs
+are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test fold of
+a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the float
+network --reference of the same budget. accuracy.md, .json and .png are written beside the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import system  # before torch: it sets how OpenMP threads wait
+from benchmarks.side_by_side import ROOT, Job, PerClip, differences, joined, make
+from search.fit_width import fit_width
+from system.budget import Budget
+from system.config import load_yaml
+from system.data.folds import DATASETS
+from system.errors import ConfigError, TinySceneError, fail
+from system.files import read_json, write_json, write_text, write_with
+from system.runs import load_experiment
+from system.spec import DataSpec
+
+CONFIGS = ROOT / "system" / "configs"
+AS_PUBLISHED = "128k_params_30M_macs"
+BACKEND = "brevitas"
+OURS = "ours"
+WITH_RESPONSES = ("cp_mobile", OURS)  # whose recipes convolve recordings with microphone responses
+
+
+class Rival(NamedTuple):
+    label: str
+    config: Path
+
+
+Plan = dict[str, list[Job]]
+
+
+def rivals(budget: str) -> dict[str, Rival]:
+    """What is trained, by the name of its folder."""
+    ours = "best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml"
+    return {
+        "dcase2024_baseline": Rival("DCASE 2024/25 baseline", CONFIGS / "dcase2024_baseline.yaml"),
+        "dcase2022_baseline": Rival("DCASE 2022 baseline", CONFIGS / "dcase2022_baseline.yaml"),
+        "cp_mobile": Rival("CP-Mobile", CONFIGS / "cp_mobile.yaml"),
+        "bc_resnet": Rival("BC-ResNet", CONFIGS / "bc_resnet_3.yaml"),
+        "kt_final": Rival("KT final", CONFIGS / "kt_final.yaml"),
+        OURS: Rival("ours", CONFIGS / ours),
+    }
+
+
+def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: int, classes: int, root: Path) -> Job:
+    """Raises ConfigError if the design does not fit the budget at any width."""
+    spec = load_experiment(rival.config)
+    settings: dict[str, Any] = {
+        "data.dataset": "csv", "data.root": args.data_root, "data.fold": fold, "data.device_irs": args.device_irs,
+        "train.epochs": args.epochs, "seed": args.seed, "budget": None,
+    }  # fmt: skip
+    if name != OURS and budget != AS_PUBLISHED:
+        fitted = fit_width(spec.model, Budget.parse(budget), spec.input_shape(), classes)
+        if fitted.spec is None:
+            raise ConfigError(f"{rival.label} does not fit {budget}: {fitted.reason}")
+        settings["model.width"] = fitted.spec.width
+    if name == OURS and args.teacher:
+        settings["distill.teachers"] = args.teacher
+    if args.device_irs and name in WITH_RESPONSES:
+        settings["augment.impulse_responses"] = args.device_irs
+    if args.quant_epochs is not None:
+        settings["quant.epochs"] = args.quant_epochs
+    return Job(root / budget / name / f"f{fold}", rival.config, settings, BACKEND)
+
+
+def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | None:
+    """Why a network is left out, if it is."""
+    if not rival.config.is_file():
+        return f"there is no {rival.config.name}"
+    teachers = (load_yaml(rival.config).get("distill") or {}).get("teachers") or []
+    teachers = asked if teachers and asked else teachers
+    for fold in folds:
+        for teacher in teachers:
+            if not Path(teacher.replace("{fold}", str(fold))).expanduser().exists():
+                return f"its teacher {teacher} is not trained for fold {fold}"
+    return None
+
+
+def row(label: str, form: str, folders: Sequence[Path], reference: Sequence[Path]) -> dict[str, Any]:
+    """One line of the table: `folders` hold scores.json, predictions.csv and complexity.json of each fold."""
+    scores = [read_json(folder / "scores.json", "this command") for folder in folders]
+    cost = read_json(folders[0] / "complexity.json", "this command")
+    mine, theirs = (joined([PerClip.read(folder / "predictions.csv") for folder in some])
+                    for some in (folders, reference))  # fmt: skip
+    groups = {name for each in scores for name in each["device_groups"]}
+    return {
+        "network": label, "form": form, "params": cost["params"], "macs": cost["macs_exact"], "folds": len(folders),
+        **differences(mine, theirs),
+        "clips": len(mine.filename),
+        "clip_accuracy": mean([each["clip_accuracy"] for each in scores if "clip_accuracy" in each]),
+        "groups": {name: mean([each["device_groups"][name]["accuracy"] for each in scores]) for name in sorted(groups)},
+        "by_fold": [{key: each[key] for key in ("accuracy", "log_loss")} for each in scores],
+    }  # fmt: skip
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def seconds(run: Path) -> float:
+    """Of training, with and without quantization."""
+    tuned = read_json(run / "quant" / BACKEND / "parity.json", "this command")["validation"].get("trained", {})
+    return read_json(run / "best" / "scores.json", "this command")["train_seconds"] + tuned.get("seconds", 0.0)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    groups = sorted({name for row in rows for name in row["groups"]})
+    lines = [
+        "| network | form | parameters | MMACs | accuracy [95 %] | against the first | log loss [95 %] "
+        "| against the first | clip accuracy | " + " | ".join(groups) + " | seconds a fold |",
+        "|---|---|---:|---:|---|---|---|---|---:|" + "---:|" * (len(groups) + 1),
+    ]
+    for one in rows:
+        cells = [one["network"], one["form"], f"{one['params']:,}", f"{one['macs'] / 1e6:.2f}"]
+        for key in ("accuracy", "log_loss"):
+            (low, high), (least, most) = one[key]["interval"], one[key]["difference_interval"]
+            cells.append(f"{one[key]['value']:.3f} [{low:.3f}, {high:.3f}]")
+            cells.append(f"{one[key]['difference']:+.3f} [{least:+.3f}, {most:+.3f}]")
+        cells += [_number(one["clip_accuracy"]), *(_number(one["groups"].get(name)) for name in groups)]
+        lines.append("| " + " | ".join([*cells, f"{one['seconds']:.0f}"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Accuracy against MACs; hollow float, filled INT8, bars the bootstrap over clips."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    names = list(dict.fromkeys(one["network"] for one in rows))
+    for one in rows:
+        number, value = names.index(one["network"]), one["accuracy"]["value"]
+        low, high = one["accuracy"]["interval"]
+        integer = one["form"] == "INT8"
+        x = one["macs"] / 1e6 * (1.01 if integer else 0.99)
+        axes.errorbar(x, value, [[value - low], [high - value]], marker="o", color=f"C{number}", capsize=2,
+                      markerfacecolor=f"C{number}" if integer else "none",
+                      label=one["network"] if integer and one["budget"] == rows[0]["budget"] else None)  # fmt: skip
+    axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(StrMethodFormatter("{x:g}"))
+    axes.set_xlabel("million MACs of the deployed network (hollow: float, filled: INT8)")
+    axes.set_ylabel("macro accuracy of segments")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes: int, root: Path) -> Plan:
+    """Network -> its runs, one for each fold; what cannot be trained is left out and told."""
+    known = rivals(budget)
+    names = [name.strip() for name in args.networks.split(",")] if args.networks else list(known)
+    if wrong := [name for name in names if name not in known]:
+        raise ConfigError(f"--networks: expected some of {', '.join(known)}; found {wrong[0]!r}")
+    jobs: Plan = {}
+    for name in names:
+        if why := absent(known[name], folds, args.teacher):
+            print(f"{known[name].label}: left out within {budget}, {why}", file=sys.stderr)
+            continue
+        jobs[name] = [job(name, known[name], budget, args, fold, classes, root) for fold in folds]
+    if not jobs:
+        raise ConfigError(f"--networks: nothing is left to train within {budget}")
+    if args.reference is not None and args.reference not in jobs:
+        raise ConfigError(f"--reference: expected one of {', '.join(jobs)}; found {args.reference!r}")
+    return jobs
+
+
+def run(args: argparse.Namespace) -> None:
+    root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-e{args.epochs}"
+    folds, budgets = [int(word) for word in args.folds.split(",")], args.budget.split(",")
+    classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), args.seed).classes)
+    plans = {budget: planned(budget, args, folds, classes, root) for budget in budgets}
+    every = [each for plan in plans.values() for fold in zip(*plan.values(), strict=True) for each in fold]
+    make(every, args.workers, args.device)
+    rows = []
+    for budget, plan in plans.items():
+        first = [each.folder / "best" for each in plan[args.reference or next(iter(plan))]]
+        for name, runs in plan.items():
+            for form, part in {"float": Path("best"), "INT8": Path("quant") / BACKEND}.items():
+                found = row(rivals(budget)[name].label, form, [each.folder / part for each in runs], first)
+                rows.append({"budget": budget, **found, "seconds": mean([seconds(each.folder) for each in runs])})
+    table = markdown(rows)
+    write_text(root / "accuracy.md", table)
+    write_json(root / "accuracy.json", {"epochs": args.epochs, "folds": folds, "rows": rows})
+    title = f"{root.name}: {args.epochs} passes over the training part, folds {args.folds}"
+    write_with(root / "accuracy.png", lambda path: plot(rows, title, path))
+    print(table)
+    print(f"{root}/accuracy.md, .json and .png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", required=True, metavar="DIR", help="a csv folder")
+    parser.add_argument("--device-irs", metavar="DIR", help="simulate devices (data.device_irs)")
+    parser.add_argument(
+        "--budget", default=AS_PUBLISHED, metavar="B", help=f"default: {AS_PUBLISHED}; several by commas"
+    )
+    parser.add_argument("--teacher", action="append", default=[], metavar="RUN",
+                        help="of ours, {fold} for the fold; may be repeated (default: as configured)")  # fmt: skip
+    parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
+    parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")
+    parser.add_argument("--epochs", type=int, default=60, help="passes over the training part (default: 60)")
+    parser.add_argument("--quant-epochs", type=int, metavar="N", help="of QAT (default: as each configuration says)")
+    parser.add_argument("--folds", default="1,2,3,4,5", metavar="1,2", help="test folds (default: all five)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, which share the cores")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"), metavar="DIR")
+    args = parser.parse_args()
+    assert system.__version__
+    try:
+        run(args)
+    except TinySceneError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

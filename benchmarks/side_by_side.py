@@ -1,0 +1,154 @@
+"""Trainings side by side: runs made by the commands, several at a time, and differences with paired intervals.
+
+Used by accuracy.py and ablation.py. Every run is a folder that the commands of the README make; a run that is finished
+is not made again, and an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system.errors import RunError
+from system.evaluation import Predictions
+from system.progress import progress
+
+ROOT = Path(__file__).resolve().parents[1]
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a float training and, if `backend` is given, its quantization."""
+
+    folder: Path
+    config: Path | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | None = None
+
+    def commands(self) -> list[list[str]]:
+        """What is still to be done, in order."""
+        todo = []
+        if not (self.folder / "best" / "scores.json").is_file():
+            pairs = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+            settings = [word for pair in pairs for word in ("--set", pair)]
+            config = ["--config", str(self.config)] if self.config else []
+            todo.append(["system/run.py", "train", "--run", str(self.folder), *config, *settings])
+        if self.backend and not (self.folder / "quant" / self.backend / "parity.json").is_file():
+            todo.append(["quant/run.py", "qat", "--run", str(self.folder), "--backend", self.backend])
+        return todo
+
+
+def make(jobs: Sequence[Job], workers: int, device: str) -> None:
+    """Run the commands of every job, `workers` at a time on equal shares of the cores; output goes to FOLDER/log.txt.
+
+    Raises RunError with the last line of the first command that failed; the other jobs are finished first.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "TERM": "dumb"}
+    started: list[subprocess.Popen[bytes]] = []
+    stopped = threading.Event()
+
+    def one(job: Job) -> str | None:
+        for words in job.commands():
+            if stopped.is_set():
+                return "interrupted"
+            job.folder.mkdir(parents=True, exist_ok=True)
+            with (job.folder / "log.txt").open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, str(ROOT / words[0]), *words[1:], "--device", device],
+                    stdout=log, stderr=subprocess.STDOUT, env=environment,
+                )  # fmt: skip
+                started.append(process)
+                if process.wait():
+                    lines = (job.folder / "log.txt").read_text(errors="replace").splitlines()
+                    return f"{job.folder}: {' '.join(words[:2])} failed: {lines[-1] if lines else 'nothing was said'}"
+        return None
+
+    todo = [job for job in jobs if job.commands()]
+    failures = []
+    with progress("runs", len(todo), unit="runs") as step, ThreadPoolExecutor(workers) as pool:
+        try:
+            for job, failed in zip(todo, pool.map(one, todo), strict=True):
+                step(1, note=str(job.folder))
+                failures += [failed] if failed else []
+        except KeyboardInterrupt:
+            stopped.set()
+            for process in started:
+                if process.poll() is None:
+                    process.terminate()
+            raise
+    if failures:
+        raise RunError("; ".join(failures))
+
+
+@dataclass(frozen=True)
+class PerClip:
+    """What the clips of one test fold add to the scores."""
+
+    filename: tuple[str, ...]
+    right: np.ndarray  # (clips, classes) rows decided as their label, by label
+    rows: np.ndarray  # (clips, classes)
+    loss: np.ndarray  # (clips,) sum over rows, in nats
+
+    @classmethod
+    def read(cls, path: Path) -> PerClip:
+        """From a predictions.csv."""
+        predictions = Predictions.read_csv(path)
+        names = sorted(set(predictions.filename))
+        clip = np.array([names.index(name) for name in predictions.filename])
+        label = np.array([predictions.classes.index(name) for name in predictions.label])
+        right, rows = np.zeros((2, len(names), len(predictions.classes)))
+        np.add.at(rows, (clip, label), 1.0)
+        np.add.at(right, (clip, label), (predictions.probabilities.argmax(axis=1) == label).astype(float))
+        p = np.maximum(predictions.probabilities[np.arange(len(label)), label], 1e-15)
+        return cls(tuple(names), right, rows, np.bincount(clip, -np.log(p), len(names)))
+
+    def scores(self, weight: np.ndarray) -> np.ndarray:
+        """(resamples, clips) of how often each clip is drawn -> (resamples, 2): macro accuracy, log loss."""
+        rows = weight @ self.rows
+        with np.errstate(invalid="ignore"):
+            accuracy = np.nanmean(np.where(rows > 0, (weight @ self.right) / rows, np.nan), axis=1)
+        return np.stack([accuracy, weight @ self.loss / rows.sum(axis=1)], axis=1)
+
+
+def joined(parts: Sequence[PerClip]) -> PerClip:
+    """Several folds as one test."""
+    return PerClip(
+        tuple(f"{fold}/{name}" for fold, part in enumerate(parts) for name in part.filename),
+        *(np.concatenate([getattr(part, key) for part in parts]) for key in ("right", "rows", "loss")),
+    )
+
+
+def differences(one: PerClip, other: PerClip, seed: int = 0) -> dict[str, Any]:
+    """Accuracy and log loss of `one`, and how much they are above those of `other`, with 95 % intervals.
+
+    A paired bootstrap over clips (Efron 1979): both are scored on the same draws, and all rows of a clip are drawn
+    together. Raises RunError if they were not tested on the same clips.
+    """
+    if one.filename != other.filename:
+        raise RunError("two runs were tested on different clips, so that no difference can be told")
+    count = len(one.filename)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    everything = np.ones((1, count))
+    found: dict[str, Any] = {}
+    for column, key in enumerate(("accuracy", "log_loss")):
+        mine, theirs = (part.scores(drawn)[:, column] for part in (one, other))
+        value, reference = (part.scores(everything)[0, column] for part in (one, other))
+        found[key] = {
+            "value": float(value),
+            "interval": np.percentile(mine, [2.5, 97.5]).tolist(),
+            "difference": float(value - reference),
+            "difference_interval": np.percentile(mine - theirs, [2.5, 97.5]).tolist(),
+        }
+    return found

@@ -1,0 +1,86 @@
+"""The best trials again with other seeds: the lowest of many noisy losses is partly luck.
+
+Only the validation part decides. Each training is kept in finalists.json as soon as it is finished, so that a stopped
+command goes on with the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from search.objective import experiment_of
+from system.dataset import PreparedData
+from system.files import read_json, write_json
+from system.spec import ExperimentSpec
+from system.training import fit
+
+FILE = "finalists.json"
+SEEDS = 2  # new ones for each finalist
+Record = dict[str, Any]
+Score = Callable[[ExperimentSpec, Record, str], Record]  # (experiment, trial, what) -> log_loss and accuracy
+
+
+def top(trials: Sequence[Record], count: int) -> list[Record]:
+    """The `count` finished trials with the lowest validation log loss, the best first."""
+    complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
+    return sorted(complete, key=lambda trial: trial["log_loss"])[:count]
+
+
+def winner(run: Path, trials: Sequence[Record], count: int, experiment: ExperimentSpec, score: Score) -> Record:
+    """Of the top `count`, the trial with the lowest mean log loss over `SEEDS` new seeds.
+
+    `experiment` is that of a trial. The trial's own loss is not in the mean: it is why it was picked.
+    """
+    finalists = top(trials, count)
+    if len(finalists) < 2:
+        return finalists[0]
+    path = run / FILE
+    known = read_json(path, "search/run.py")["trainings"] if path.is_file() else []
+    done = {(row["number"], row["seed"]): row for row in known}
+    for place, trial in enumerate(finalists, start=1):
+        for seed in range(experiment.seed + 1, experiment.seed + 1 + SEEDS):
+            if (trial["number"], seed) in done:
+                continue
+            what = f"finalist {place} of {len(finalists)}, trial {trial['number']}, seed {seed}"
+            found = score(experiment_of(experiment, trial).changed(seed=seed), trial, what)
+            done[trial["number"], seed] = {"number": trial["number"], "seed": seed, **found}
+            write_json(path, {"finalists": ranked(finalists, list(done.values())), "trainings": list(done.values())})
+    order = ranked(finalists, list(done.values()))
+    for row in order:
+        print(
+            f"finalist trial {row['number']}: log loss {row['log_loss_new_seeds']:.4f} over {row['seeds']} new seeds, "
+            f"{row['log_loss']:.4f} in the search"
+        )
+    return next(trial for trial in finalists if trial["number"] == order[0]["number"])
+
+
+def ranked(finalists: Sequence[Record], trainings: Sequence[Record]) -> list[Record]:
+    """One row per finalist that has trainings, by the mean log loss of the new seeds."""
+    rows = []
+    for trial in finalists:
+        again = [row for row in trainings if row["number"] == trial["number"]]
+        if again:
+            rows.append({
+                "number": trial["number"], "log_loss": trial["log_loss"], "accuracy": trial["accuracy"],
+                "log_loss_new_seeds": fmean(row["log_loss"] for row in again),
+                "accuracy_new_seeds": fmean(row["accuracy"] for row in again), "seeds": len(again),
+            })  # fmt: skip
+    return sorted(rows, key=lambda row: row["log_loss_new_seeds"])
+
+
+def scorer(data_of: Callable[[ExperimentSpec], PreparedData], device: str, int8: bool) -> Score:
+    """Trains; of an int8 search trains on with quantization, and scores that."""
+
+    def score(experiment: ExperimentSpec, trial: Record, what: str) -> Record:
+        from search.int8 import tuned
+
+        data = data_of(experiment)
+        trained = fit(experiment, data, device=device, what=what)
+        if int8:
+            return dict(tuned(experiment, data, trained, device, f"{what}, quantized"))
+        return {"log_loss": trained.last.log_loss, "accuracy": trained.last.accuracy}
+
+    return score

@@ -1,0 +1,200 @@
+"""What one worker of a search does: decide, claim, train, tell, until enough is trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search import space, storage
+from search.claims import interrupted, is_first, is_wanted, take_back, worker
+from search.fit_width import Fitted
+from search.objective import Fit, Objective, curve_of, features_of
+from search.propose import Seen, choose, wanted
+from search.report import write_search
+from search.storage import begin, end, trials_of
+from system.budget import Budget
+from system.dataset import PreparedData, prepare
+from system.errors import RunError
+from system.progress import silent
+from system.spec import ExperimentSpec
+
+SAME_FAILURES = 3
+MOST_DRAWS = 200  # in a row that give no new network within the budget
+WAIT_SECONDS = 1.0  # between two looks at trials that others train
+Drawn = tuple[dict[str, Any], Fitted]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all workers of a command share; a process can be given it."""
+
+    experiment: ExperimentSpec  # of a trial
+    budget: Budget
+    url: str
+    study: str
+    run: Path
+    trials: int
+    device: str = "auto"
+    space: space.Space = space.DEFAULT
+    int8: bool = False
+    reclaim: bool = False
+    quiet: bool = False  # a live table shows what the worker would print
+    fit: Fit | None = None
+
+    def open(self) -> optuna.Study:
+        return storage.open_study(self.url, self.study)
+
+    def objective(self, data: PreparedData) -> Objective:
+        return Objective(self.experiment, self.budget, data, self.device, self.space, self.int8, self.fit)
+
+
+def work(plan: Plan, index: int, data: PreparedData | None = None) -> None:
+    """The worker of number `index`, which is part of the seed of what it draws.
+
+    Raises RunError if trial after trial fails for one reason, or the storage stays away.
+    """
+    if plan.quiet:
+        with silent():
+            work(replace(plan, quiet=False), index, data)
+        return
+    spec = plan.experiment
+    study, objective = plan.open(), plan.objective(data or prepare(spec.data, spec.features, spec.seed))
+    started, trained_here, since = time.monotonic(), 0, len(trials_of(study))
+    with worker(plan.run) as me:
+        if lost := take_back(study, me, plan.reclaim):
+            print(f"continuing; of {lost} that a dead worker left, each starts again", flush=True)
+        while (trial := next_trial(study, objective, plan.trials, index, me, since)) is not None:
+            objective.run(study, trial)
+            trained_here += 1
+            best = write_search(plan.run, study, plan.budget)
+            trials = trials_of(study)
+            done = sum(map(storage.was_trained, trials))
+            left = (plan.trials - done) * (time.monotonic() - started) / trained_here
+            record = storage.record_of(trials[trial.number])
+            print(describe(record, best, done, plan.trials, left), flush=True)
+
+
+def next_trial(
+    study: optuna.Study, objective: Objective, count: int, index: int, me: dict[str, str], since: int = 0
+) -> FrozenTrial | None:
+    """A trial that is this worker's to train; None if `count` are trained, or nothing is left to train.
+
+    Waits while others train the last ones: one of them may be left. `since`: failures count from this trial on.
+    """
+    while True:
+        take_back(study, me)
+        trials = trials_of(study)
+        held = sum(map(storage.holds, trials))
+        if sum(map(storage.was_trained, trials)) >= count:
+            return None
+        refuse_to_go_on(trials[since:])
+        if held >= count:
+            time.sleep(WAIT_SECONDS)
+            continue
+        drawn = draw(study, objective, trials, index)
+        if drawn is None:
+            if held == sum(map(storage.was_trained, trials)):
+                print("every draw is infeasible or known; the space holds no more for this budget", flush=True)
+                return None
+            time.sleep(WAIT_SECONDS)
+            continue
+        attributes = {**objective.described(*drawn), storage.WORKER: me}
+        trial = begin(study, drawn[0], values(objective.space), attributes)
+        trials = trials_of(study)
+        if not is_first(trial, trials):
+            reason = "this network was trained before"
+            end(study, trial, TrialState.FAIL, {storage.DUPLICATE: True, storage.REASON: reason})
+        elif not is_wanted(trial, trials, count):
+            end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "not needed any more"})
+        else:
+            return trial
+
+
+def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], index: int) -> Drawn | None:
+    """The next network: one that was left, else a known design, else what the model of the past trials promises.
+
+    Infeasible draws are recorded. None if nothing new is found.
+    """
+    held = [storage.network_of(trial) for trial in trials if storage.holds(trial)]
+
+    def is_new(choices: dict[str, Any], fitted: Fitted) -> bool:
+        attributes = objective.described(choices, fitted)
+        return (attributes["spec"], attributes.get("features")) not in held
+
+    for choices in [trial.params for trial in interrupted(trials)] + space.known_designs(objective.space):
+        fitted = objective.fitted(choices)
+        if fitted.spec is not None and is_new(choices, fitted):
+            return dict(choices), fitted
+    rng = np.random.default_rng((objective.experiment.seed, index, len(trials)))
+    seen = [
+        Seen(features_of(trial.params, trial.user_attrs), curve_of(trial))
+        for trial in trials
+        if storage.was_trained(trial) and curve_of(trial)
+    ]
+    found: list[Drawn] = []
+    aim, generator = wanted(seen, rng), Uniform(rng)
+    for _ in range(MOST_DRAWS):
+        choices = space.suggest(generator, objective.space)
+        fitted = objective.fitted(choices)
+        if fitted.spec is None:
+            attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}
+            begin(study, choices, values(objective.space), attributes, TrialState.PRUNED)
+        elif is_new(choices, fitted) and (choices, fitted) not in found:
+            found.append((choices, fitted))
+            if len(found) == aim:
+                break
+    if not found:
+        return None
+    features = [features_of(choices, objective.described(choices, fitted)) for choices, fitted in found]
+    return found[choose(seen, features, objective.experiment.train.epochs, rng)]
+
+
+class Uniform:
+    """Uniform choices: the part of an Optuna trial that the space needs."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[int(self.rng.integers(len(choices)))]
+
+
+def values(rows: space.Space) -> dict[str, tuple[Any, ...]]:
+    return {row.name: row.values for row in rows}
+
+
+def refuse_to_go_on(trials: list[FrozenTrial]) -> None:
+    """Raises RunError if the last trials failed alike."""
+    last = [trial for trial in trials if storage.was_trained(trial)][-SAME_FAILURES:]
+    reasons = {trial.user_attrs.get(storage.REASON) for trial in last if trial.state == TrialState.FAIL}
+    if len(last) == SAME_FAILURES and all(t.state == TrialState.FAIL for t in last) and len(reasons) == 1:
+        numbers = ", ".join(str(trial.number) for trial in last)
+        raise RunError(
+            f"{SAME_FAILURES} trials in a row failed alike ({reasons.pop()}): trials {numbers}, see search.json; if it "
+            "is not the data or the memory, narrow the space, or train one with python system/run.py train"
+        )
+
+
+def describe(record: dict[str, Any], best: dict[str, Any] | None, count: int, wanted: int, left: float) -> str:
+    """One line per trial."""
+    model = record["spec"]
+    text = (
+        f"trial {record['number']} ({count} of {wanted}) {record['state'].lower()}: "
+        f"{model['block']}, {model['activation']}, {model['norm']}, {model['pooling']}, {model['downsampling']}, "
+        f"width {model['width']}, {record['params']:,} params, {record['macs'] / 1e6:.2f} MMACs"
+    )
+    if record["log_loss"] is not None:
+        text += f", log loss {record['log_loss']:.4f}, accuracy {record['accuracy']:.3f}"
+    if record["seconds"] is not None:
+        text += f", {record['seconds']:.0f} s"
+    if "reason" in record:
+        text += f" ({record['reason']})"
+    if best is not None:
+        text += f"; best so far #{best['number']} {best['log_loss']:.4f}; about {left:.0f} s of trials left"
+    return text

@@ -1,0 +1,27 @@
+"""Networks of the catalogue that no specification describes, to be trained as teachers: they have no deploy form."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from system.errors import ConfigError
+from system.models.hooked import count
+from system.models.network import Shape
+
+
+def foreign(name: str, shape: Shape, classes: int) -> nn.Module:
+    """`model.module`, with fresh weights. Raises ConfigError if there is none, or it cannot read maps of `shape`."""
+    from system.models.catalog import CATALOG  # it imports what builds networks
+
+    entry = CATALOG[name]
+    if entry.module is None:
+        raise ConfigError(f"model.module: {name} has a specification: a configuration of its own says it")
+    module = entry.module(classes)
+    try:
+        count(module, shape)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model.module: {name} does not read {shape[1]} mel bands of {shape[2]} frames; it was made for "
+            f"{entry.shape[1]} of {entry.shape[2]} ({str(error).splitlines()[0]})"
+        ) from None
+    return module

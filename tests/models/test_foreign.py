@@ -1,0 +1,42 @@
+"""A network without a specification is trained like any other, and is told what it cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from system.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from system.errors import ConfigError, RunError
+from system.experiment import complexity_report
+from system.models.network import build, complexity
+from system.models.reparam import deploy
+from system.spec import DataSpec, ExperimentSpec, FeatureSpec, ModelSpec
+
+PANNS = FeatureSpec(sample_rate=32000, n_fft=1024, win_length=1024, hop_length=320, n_mels=64)
+SPEC = ExperimentSpec(data=DataSpec(segment_seconds=1.0), features=PANNS, model=ModelSpec(module="cnn6"))
+
+
+def test_it_is_built_counted_kept_and_loaded_again(tmp_path: Path) -> None:
+    network = build(SPEC.model, SPEC.input_shape(), 5).eval()
+    x = torch.randn(2, *SPEC.input_shape())
+    with torch.no_grad():
+        logits = network(x)
+    assert logits.shape == (2, 5)
+    report = complexity_report(SPEC, 5)
+    assert report["params"] == sum(parameter.numel() for parameter in network.parameters())
+    assert report["macs_exact"] == complexity(SPEC.model, SPEC.input_shape(), 5).macs_exact > 10**8
+    zero = torch.zeros(64).numpy()
+    save_checkpoint(tmp_path / "a.safetensors", Checkpoint(SPEC, tuple("abcde"), zero, zero + 1, network.state_dict()))
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint(tmp_path / "a.safetensors").network()(x), logits)
+
+
+def test_what_it_cannot_be_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"model\.module: kt_final has a specification"):
+        build(ModelSpec(module="kt_final"), SPEC.input_shape(), 5)
+    with pytest.raises(ConfigError, match=r"model\.module: cnn6 does not read 80 mel bands of 101 frames; it was made"):
+        build(SPEC.model, (1, 80, 101), 5)
+    with pytest.raises(RunError, match=r"model\.module: cnn6 has no deploy form"):
+        deploy(build(SPEC.model, SPEC.input_shape(), 5), SPEC.model, SPEC.input_shape(), 5)

@@ -1,0 +1,104 @@
+"""The benchmarks that train: what is still to be done, and intervals of paired differences."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation
+from benchmarks.side_by_side import Job, PerClip, differences, joined, make
+from system.errors import RunError
+from system.evaluation import Predictions
+
+CLASSES = ("a", "b", "c")
+
+
+def fake_run(path: Path, right: float, seed: int) -> PerClip:
+    """Three segments of each clip, all of them right, or all wrong, with the probability `right`."""
+    generator, clips = np.random.default_rng(seed), 60
+    label = np.arange(clips) % 3
+    decided = np.where(generator.random(clips) < right, label, (label + 1) % 3)
+    probabilities = np.full((clips, 3), 0.1)
+    probabilities[np.arange(clips), decided] = 0.8
+    Predictions(
+        CLASSES,
+        tuple(f"{clip}.wav" for clip in range(clips) for _ in range(3)),
+        np.tile(np.arange(3), clips),
+        ("a",) * 3 * clips,
+        tuple(CLASSES[number] for number in label.repeat(3)),
+        tuple(f"{clip}" for clip in range(clips) for _ in range(3)),
+        probabilities.repeat(3, axis=0),
+    ).write_csv(path)
+    return PerClip.read(path)
+
+
+def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:
+    one = fake_run(tmp_path / "one.csv", 0.7, 0)
+    found = differences(one, one)
+    for key in ("accuracy", "log_loss"):
+        assert found[key]["difference"] == 0
+        assert found[key]["difference_interval"] == [0, 0]
+        low, high = found[key]["interval"]
+        assert low < found[key]["value"] < high
+    # the standard error of 60 clips, not of 180 segments
+    low, high = found["accuracy"]["interval"]
+    p = found["accuracy"]["value"]
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(p * (1 - p) / 60), rel=0.2)
+
+
+def test_a_difference_is_of_the_same_draws(tmp_path: Path) -> None:
+    one, other = (fake_run(tmp_path / f"{seed}.csv", right, seed) for seed, right in ((0, 0.95), (1, 0.5)))
+    found = differences(one, other)["accuracy"]
+    assert found["difference"] == pytest.approx(one.right.sum() / 180 - other.right.sum() / 180)
+    assert 0 < found["difference_interval"][0] < found["difference"] < found["difference_interval"][1]
+    two = joined([one, one])
+    halved = differences(two, joined([other, other]))["accuracy"]
+    assert halved["difference"] == pytest.approx(found["difference"])
+    with pytest.raises(RunError, match="different clips"):
+        differences(one, two)
+
+
+def test_scores_are_those_of_the_run(tmp_path: Path) -> None:
+    from system.evaluation import score
+
+    part = fake_run(tmp_path / "one.csv", 0.7, 0)
+    expected = score(Predictions.read_csv(tmp_path / "one.csv"), "test", {}, 0)
+    accuracy, log_loss = part.scores(np.ones((1, 60)))[0]
+    assert accuracy == pytest.approx(expected["accuracy"])
+    assert log_loss == pytest.approx(expected["log_loss"])
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
+    job = Job(tmp_path, Path("some.yaml"), {"train.epochs": 3, "data.root": None}, "brevitas")
+    train, quantize = job.commands()
+    assert train[:6] == ["system/run.py", "train", "--run", str(tmp_path), "--config", "some.yaml"]
+    assert train[6:] == ["--set", "train.epochs=3", "--set", "data.root=null"]
+    assert quantize == ["quant/run.py", "qat", "--run", str(tmp_path), "--backend", "brevitas"]
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "scores.json").write_text("{}")
+    assert job.commands() == [quantize]
+    (tmp_path / "quant" / "brevitas").mkdir(parents=True)
+    (tmp_path / "quant" / "brevitas" / "parity.json").write_text("{}")
+    assert job.commands() == []
+    make([job], 2, "cpu")
+
+
+def test_a_failed_run_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "commands", lambda self: [["nothing.py", "train"]])
+    with pytest.raises(RunError, match=r"run: nothing\.py train failed: .*nothing\.py"):
+        make([Job(tmp_path / "run", None)], 1, "cpu")
+    assert sys.executable in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_trick_is_added_alone_and_taken_out_alone() -> None:
+    chosen = {"one": {"augment.mixup_alpha": 0.3}, "two": {"train.average": "ema", "augment.gain_db": 6.0}}
+    found = ablation.cases(chosen)
+    assert list(found) == ["plain", "all", "plain + one", "all - one", "plain + two", "all - two"]
+    keys = ("augment.mixup_alpha", "train.average", "augment.gain_db")
+    assert [[found[name][key] for key in keys] for name in found] == [
+        [0.0, "none", 0.0], [0.3, "ema", 6.0], [0.3, "none", 0.0], [0.0, "ema", 6.0], [0.0, "ema", 6.0],
+        [0.3, "none", 0.0],
+    ]  # fmt: skip
