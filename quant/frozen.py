@@ -34,10 +34,13 @@ def kept(checkpoint: Checkpoint, deployed: nn.Module, backend: Backend, folder: 
     shape = spec.input_shape()
     try:
         with safe_open(path, "pt") as file:
-            how = parse(QuantSpec, json.loads(file.metadata()["quant"]), str(path))
+            told = (file.metadata() or {}).get("quant")
+        if told is None:
+            raise RunError(f"{path} does not tell how it was quantized, as one of an older version; quantize again")
+        how = parse(QuantSpec, json.loads(told), str(path))
         quantized = backend.prepare(deployed, spec.model, shape, len(checkpoint.classes), how)
         backend.calibrate(quantized, [torch.randn(2, *shape)])  # some libraries have no place for a range before
         quantized.load_state_dict(load_file(path), strict=True)
-    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+    except (SafetensorError, RuntimeError) as error:
         raise RunError(f"{path} is not of this network: {str(error).splitlines()[0]}") from None
     return backend.freeze(quantized)

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from torch import nn
 
-from quant import qat
-from quant.backend import BACKENDS
+from quant import frozen, qat
+from quant.backend import BACKENDS, load_backend
 from quant.check import compare, table
+from quant.graph import session
 from quant.run import main
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData
@@ -92,6 +94,32 @@ def test_the_proof_and_the_price(run: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"  {layer}: {filters} filters\n" in out
     portable, full_range = numbers("test logits, dB", out)
     assert (portable > 10, full_range - 6 < portable) == (True, True), "at most a bit is lost"
+
+
+@pytest.mark.parametrize("how", [{}, {"weight_bits": 4, "learned_scales": True, "portable": False}], ids=["usual", "4"])
+def test_the_network_that_was_kept_is_the_file(tmp_path: Path, how: dict[str, Any]) -> None:
+    """Whatever it was quantized with; the checkpoint's own settings say nothing of it."""
+    checkpoint = made_checkpoint(spec=SPEC.changed(quant={**SPEC.quant.plain(), **how}))
+    backend = load_backend("brevitas")
+    qat.quantize(checkpoint, tiny.data(), backend, tmp_path, train=False)
+    original = made_checkpoint()
+    network = frozen.kept(original, qat.deployable(original), backend, tmp_path)
+    (batch,) = qat.calibration_inputs(original, tiny.data())
+    with torch.inference_mode():
+        expected = session(tmp_path / "int8.onnx").run(None, {"features": batch.numpy()})[0]
+        np.testing.assert_array_equal(network(batch).numpy(), expected)
+
+
+def test_a_network_that_does_not_tell_how_it_was_quantized_is_refused(tmp_path: Path) -> None:
+    quantized(tmp_path)
+    path = tmp_path / frozen.NAME
+    path.write_bytes(save(load_file(path)))
+    checkpoint = made_checkpoint()
+    with pytest.raises(RunError, match="does not tell how it was quantized"):
+        frozen.kept(checkpoint, qat.deployable(checkpoint), LightBackend(), tmp_path)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(RunError, match="is not of this network"):
+        frozen.kept(checkpoint, qat.deployable(checkpoint), LightBackend(), tmp_path)
 
 
 def numbers(quantity: str, out: str) -> list[float]:
@@ -210,7 +238,7 @@ def test_a_refit_is_compared_without_scores(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_never_trained_is_refused(tmp_path: Path) -> None:
-    for command in ("ptq", "qat", "export"):
+    for command in ("ptq", "qat", "export", "diagnose"):
         with pytest.raises(RunError, match="nothing is trained here"):
             main([command, "--run", str(tmp_path)])
     with pytest.raises(ConfigError, match="nothing is quantized yet"):
