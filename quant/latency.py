@@ -48,23 +48,31 @@ Term = tuple[str, Map, float]  # operator, the map it is looked up for, and how 
 
 
 class Grid(NamedTuple):
-    """One operator's ln(ms), by ln(channels) and ln(positions)."""
+    """One operator's ln(ms), by ln(channels) and ln(positions); it rises along both."""
 
     channels: Axis
     positions: Axis
     values: tuple[Axis, ...]
 
     def at(self, channels: float, positions: float) -> float:
-        """Bilinear; beyond the edges as the last cell goes on."""
-        i, u = _cell(self.channels, channels)
-        j, v = _cell(self.positions, positions)
+        """Bilinear; beyond an edge it goes on as the outermost cells do on average, so that it still rises."""
+        i, u, over_channels = _cell(self.channels, channels)
+        j, v, over_positions = _cell(self.positions, positions)
         low, high = self.values[i], self.values[i + 1]
-        return (1 - u) * ((1 - v) * low[j] + v * low[j + 1]) + u * ((1 - v) * high[j] + v * high[j + 1])
+        inside = (1 - u) * ((1 - v) * low[j] + v * low[j + 1]) + u * ((1 - v) * high[j] + v * high[j + 1])
+        if over_channels:
+            inside += over_channels * sum(b - a for a, b in zip(low, high, strict=True)) / len(low)
+        if over_positions:
+            inside += over_positions * sum(line[j + 1] - line[j] for line in self.values) / len(self.values)
+        return inside
 
 
-def _cell(axis: Axis, x: float) -> tuple[int, float]:
+def _cell(axis: Axis, x: float) -> tuple[int, float, float]:
+    """The cell, the place in it from 0 to 1, and how many cells of its size beyond it."""
     index = min(max(bisect_right(axis, x) - 1, 0), len(axis) - 2)
-    return index, (x - axis[index]) / (axis[index + 1] - axis[index])
+    place = (x - axis[index]) / (axis[index + 1] - axis[index])
+    inside = min(max(place, 0.0), 1.0)
+    return index, inside, place - inside
 
 
 class CostTable:

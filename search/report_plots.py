@@ -79,7 +79,8 @@ def fronts(trials: Sequence[Record], limits: Mapping[str, float]) -> str:
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, key, unit, label in (
-            (panels[0], "params", 1e3, "parameters (thousands)"), (panels[1], "macs", 1e6, "MACs per segment (millions)"),
+            (panels[0], "params", 1e3, "parameters (thousands)"),
+            (panels[1], "macs", 1e6, "MACs per segment (millions)"),
         ):  # fmt: skip
             axes.plot([t[key] / unit for t in complete], [t["log_loss"] for t in complete], "o", color=ACCENT)
             front = front_of(complete, key)

@@ -62,15 +62,15 @@ SPACE: Space = (
     Choice("activations", ("all", "inner", "no_output", "no_first", "ends", "first", "output"),
            "KT 2.7: which of the block's activations stay", {"block": THREE_OR_MORE_SLOTS}),
     Choice("norm", ("batch", *RUNNING_NORMS), "KT 2.8; CP-Mobile"),
-    Choice("norm_after", ("stage", "block", "stem-stage", "stem-block"), "ResNorm's paper: each stage, the first map",
-           {"norm": RUNNING_NORMS, "block": NORM_OUTSIDE}),
+    Choice("norm_after", ("stage", "block", "stem-stage", "stem-block"),
+           "after each stage as in ResNorm's paper, or elsewhere", {"norm": RUNNING_NORMS, "block": NORM_OUTSIDE}),
     Choice("pooling", ("average", "time_average", "mean_max", "attentive", "attentive_full"), "KT 2.9; paper 004"),
     Choice("downsampling", ("pool", "strided", "separate"), "KT 2.10"),
     Choice("depth_1", (1, 2, 3), "blocks of the first stage"),
     Choice("depth_2", (1, 2, 3), "of the second"),
     Choice("depth_3", (0, 1, 2, 3), "of the third; 0: there is none"),
     Choice("stride_2", ("1x1", "1x2", "2x1", "2x2"), "frequency x time, on entry of the second stage"),
-    Choice("stride_3", ("1x1", "1x2", "2x1", "2x2", "4x2"), "of the third; 4x2: KT Figure 2",
+    Choice("stride_3", ("1x1", "1x2", "2x1", "2x2", "4x2"), "of the third",
            {"depth_3": (1, 2, 3)}),
     Choice("growth", (1.0, 1.25, 1.5, 2.0), "width of a stage over the one before it"),
     Choice("sample_rate", (16000, 22050, 32000, 44100), "front end, in Hz", asked_for=True),
@@ -164,6 +164,17 @@ def _narrowed(row: Choice, wanted: Any) -> tuple[tuple[Value, ...], list[str]]:
 def plain(space: Space) -> dict[str, list[Value]]:
     """What a study records of its space: row -> values."""
     return {row.name: list(row.values) for row in space}
+
+
+def table(space: Space = SPACE) -> str:
+    """The space in Markdown, one line per row, with where each comes from and when it applies."""
+    lines = ["| search choice | values | where it comes from |", "|---|---|---|"]
+    for row in space:
+        rule = "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in row.when.items())
+        where = row.why + (f" (with {rule})" if rule else "")
+        where += " (where a space file asks for it)" if row.asked_for else ""
+        lines.append(f"| `{row.name}` | {', '.join(map(str, row.values))} | {where} |")
+    return "\n".join(lines)
 
 
 def suggest(trial: Suggests, space: Space | None = None) -> dict[str, Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from system.models.catalog import CATALOG, model_spec
 from system.models.network import complexity
 from tests.models.variants import CASES
 
+WANTED = list(wanted())
+
 
 def made_up(ms: Any = lambda c, p: 1e-6 * c * p) -> list[dict[str, Any]]:
     """A table as it would be measured, with times from a formula of channels and positions."""
     return [
-        {"operator": case.name, **case.y._asdict(), "int8_ms": ms(case.y.channels, case.y.positions)}
-        for case in wanted()
+        {"operator": case.name, **case.y._asdict(), "int8_ms": ms(case.y.channels, case.y.positions)} for case in WANTED
     ]
 
 
@@ -45,9 +47,10 @@ def test_an_operator_costs_what_was_measured_and_between_and_beyond_goes_on() ->
         assert TABLE.term("silu", channels, positions) == pytest.approx(1e-6 * channels * positions, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
-@given(channels=st.integers(4, 300), positions=st.integers(8, 6000), noise=st.randoms(use_true_random=False))
-def test_more_channels_or_positions_are_never_faster(channels: int, positions: int, noise: Any) -> None:
+@settings(deadline=None, max_examples=25)
+@given(channels=st.integers(4, 300), positions=st.integers(8, 6000), seed=st.integers(0, 999))
+def test_more_channels_or_positions_are_never_faster(channels: int, positions: int, seed: int) -> None:
+    noise = random.Random(seed)
     table = CostTable(made_up(lambda c, p: noise.uniform(-0.1, 1.0) * 1e-6 * c * p))
     here = table.term("add", channels, positions)
     assert table.term("add", channels + 1, positions) >= here * (1 - 1e-9)

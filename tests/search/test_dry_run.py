@@ -41,14 +41,15 @@ def test_candidates_are_shown_with_their_cost(
     first = next(line for line in out.splitlines() if line.startswith("known"))
     assert first.split()[1:4] == [str(fitted.spec.width), f"{fitted.cost.params:,}", f"{fitted.cost.macs / 1e6:.2f}"]
     assert first.endswith(described(KNOWN_DESIGNS[0]))
-    assert len(re.findall(r"^[1-5] ", out, re.MULTILINE)) == 5
+    assert len(re.findall(r"^[1-5]  ", out, re.MULTILINE)) == 5
     table = out.partition("What 20k_params_2M_macs buys")[2]
     blocks = re.findall(r"^(\w+) +(\d+) of (\d+) ", table, re.MULTILINE)
     assert {name for name, *_ in blocks} <= {"any", *map(str, DEFAULT[4].values)}
     assert sum(int(total) for name, _, total in blocks if name != "any") == 60
     assert re.search(r"\d+ candidates a second on one core", out)
-    assert printed(budget, 5, capsys).partition("candidates a second")[0].rpartition("\n")[0] == (
-        out.partition("candidates a second")[0].rpartition("\n")[0]
+    assert (
+        printed(budget, 5, capsys).partition("candidates a second")[0].rpartition("\n")[0]
+        == (out.partition("candidates a second")[0].rpartition("\n")[0])
     )
 
 
@@ -58,7 +59,8 @@ def test_infeasible_draws_are_counted_by_the_limit_that_fails_first(
     monkeypatch.setattr("search.dry_run.DRAWN", 60)
     out = printed(Budget.parse("600_params_4kB_activations"), 3, capsys)
     (told,) = re.findall(r"(\d+) of 60 draws are infeasible, by the limit that fails first: (.*)", out)
-    counts = Counter({name: int(n) for name, n in re.findall(r"(activation_bytes|params|the input's size) (\d+)", told[1])})
+    found = re.findall(r"(activation_bytes|params|the input's size) (\d+)", told[1])
+    counts = Counter({name: int(n) for name, n in found})
     assert counts.total() == int(told[0]) > 0
     assert {"params", "activation_bytes"} & set(counts)
 

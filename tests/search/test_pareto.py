@@ -46,9 +46,9 @@ def test_searches_that_were_not_trained_alike_are_refused(tmp_path: Path) -> Non
     other = run(tmp_path / "c", "3M_macs", [(1, 1, 1.0), (1, 1, 1.0)], provenance={"data_checksum": "b"})
     with pytest.raises(RunError, match=r"b does not compare with .*a: search\.epochs: 3 there, 4 asked for"):
         finished([first, longer])
-    with pytest.raises(RunError, match="c does not compare with .*data_checksum: a there, b asked for"):
+    with pytest.raises(RunError, match=r"c does not compare with .*data_checksum: a there, b asked for"):
         finished([first, other])
     with pytest.raises(RunError, match=r"search\.json does not exist"):
         finished([tmp_path / "none"])
-    with pytest.raises(RunError, match="no trial of .* finished"):
+    with pytest.raises(RunError, match=r"no trial of .* finished"):
         finished([run(tmp_path / "d", "1M_macs", [(1, 1, 1.0)])])

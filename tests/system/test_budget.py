@@ -64,7 +64,9 @@ def test_anything_else_is_an_error_that_shows_the_grammar(text: str) -> None:
     assert "dcase2022" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["64KiB_64kB", "1k_params_2k_params", "1M_macs_64KiB_1M_macs", "1ms_latency_2ms_latency"])
+@pytest.mark.parametrize(
+    "text", ["64KiB_64kB", "1k_params_2k_params", "1M_macs_64KiB_1M_macs", "1ms_latency_2ms_latency"]
+)
 def test_a_limit_given_twice_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match="is limited twice"):
         Budget.parse(text)
