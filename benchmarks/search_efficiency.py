@@ -27,9 +27,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, Timeout  # noqa: E402
 
-from system.errors import RunError, TrainingError, guarded
+from system.errors import RunError, TrainingError, guarded  # noqa: E402
 
 Candidate = dict[str, Any]
 CANDIDATES, EPOCHS = 150, 9
@@ -123,9 +123,8 @@ def train_pool(args: argparse.Namespace, watch: Any = lambda: None) -> None:
     made_with = {
         "budget": args.budget, "epochs": args.epochs, "seed": args.seed, "data": data.checksum, "space": plain(DEFAULT)
     }  # fmt: skip
-    if known := read(args.pool):
-        if different := differences(known[0]["settings"], made_with):
-            raise RunError(f"{args.pool} was made with other settings: {'; '.join(different)}")
+    if (known := read(args.pool)) and (different := differences(known[0]["settings"], made_with)):
+        raise RunError(f"{args.pool} was made with other settings: {'; '.join(different)}")
     for candidate in candidates(experiment, len(data.classes), args.candidates):
         number = candidate["number"]
         lock = FileLock(args.pool.with_suffix(f".{number}.lock"))

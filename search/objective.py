@@ -12,10 +12,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import space, storage
+from search import space as table
+from search import storage
 from search.claims import signs_of_life
 from search.fidelity import Curve, stops
 from search.fit_width import Fitted, fit_width
+from search.space import DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
 from system.errors import TrainingError
@@ -37,21 +39,21 @@ class Objective:
     budget: Budget
     data: PreparedData
     device: str
-    space: space.Space = space.DEFAULT
+    space: Space = DEFAULT
     int8: bool = False  # scored after calibration
     fit: Fit | None = None  # in place of a training, in tests and measurements of the search itself
 
-    def fitted(self, choices: space.Choices) -> Fitted:
-        shape = self.experiment.changed(features=space.features_of(choices, self.experiment.features)).input_shape()
-        return fit_width(space.spec_of(choices), self.budget, shape, len(self.data.classes))
+    def fitted(self, choices: Choices) -> Fitted:
+        shape = self.experiment.changed(features=table.features_of(choices, self.experiment.features)).input_shape()
+        return fit_width(table.spec_of(choices), self.budget, shape, len(self.data.classes))
 
-    def described(self, choices: space.Choices, fitted: Fitted) -> dict[str, Any]:
+    def described(self, choices: Choices, fitted: Fitted) -> dict[str, Any]:
         """The attributes of a trial that say what is trained."""
         assert fitted.spec is not None
         assert fitted.cost is not None
         found = {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
         found |= {} if fitted.cost.latency_ms is None else {"latency_ms": fitted.cost.latency_ms}
-        features = space.features_of(choices, self.experiment.features)
+        features = table.features_of(choices, self.experiment.features)
         return found if features == self.experiment.features else {**found, "features": features.plain()}
 
     def run(self, study: optuna.Study, trial: FrozenTrial) -> TrialState:

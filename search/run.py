@@ -36,9 +36,9 @@ def options(argv: list[str]) -> argparse.Namespace:
                         f"({EPOCHS})")  # fmt: skip
     parser.add_argument("--final-epochs", type=_count, help="epochs of the winner's training (the recipe's)")
     parser.add_argument("--objective", choices=("float", "int8"), default="float",
-                        help="what a trial is scored by: the float network (default), or after calibration to INT8")  # fmt: skip
+                        help="score trials as float networks (default), or after calibration to INT8")  # fmt: skip
     parser.add_argument("--finalists", type=_count, default=1, metavar="N",
-                        help="train the best N trials again with new seeds before one of them wins (1: do not)")  # fmt: skip
+                        help="train the best N again with new seeds before one of them wins (1: do not)")  # fmt: skip
     parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
     parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
                         "their cost and what the budget buys; train nothing")  # fmt: skip

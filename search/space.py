@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from system.config import load_yaml
@@ -20,6 +19,7 @@ from system.spec import FeatureSpec, ModelSpec, StageSpec
 Value = str | int | float | bool
 Choices = Mapping[str, Any]
 When = Mapping[str, tuple[Value, ...]]
+ALWAYS: When = {}  # a plain one, as spawned workers are sent their space
 
 ONE_KERNEL = ("inverted", "cp_mobile", "resnext", "convnext", "basic", "broadcast")
 MANY_KERNELS = ("rep_inception", "inception")
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
     name: str
     values: tuple[Value, ...]
     why: str
-    when: When = MappingProxyType({})
+    when: When = ALWAYS
     asked_for: bool = False  # takes part only where a space file names it
 
     def applies(self, chosen: Choices) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def trials_of(study: optuna.Study) -> list[FrozenTrial]:
 def begin(
     study: optuna.Study,
     choices: dict[str, Any],
-    values: dict[str, Sequence[Any]],
+    values: Mapping[str, Sequence[Any]],
     attributes: dict[str, Any],
     state: TrialState = TrialState.RUNNING,
 ) -> FrozenTrial:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +62,17 @@ def work(plan: Plan, index: int, data: PreparedData | None = None) -> None:
 
     Raises RunError if trial after trial fails for one reason, or the storage stays away.
     """
-    if plan.quiet:
-        with silent():
-            work(replace(plan, quiet=False), index, data)
-        return
+    with silent() if plan.quiet else nullcontext():
+        _work(plan, index, data, (lambda text: None) if plan.quiet else partial(print, flush=True))
+
+
+def _work(plan: Plan, index: int, data: PreparedData | None, say: Callable[[str], None]) -> None:
     spec = plan.experiment
     study, objective = plan.open(), plan.objective(data or prepare(spec.data, spec.features, spec.seed))
     started, trained_here, since = time.monotonic(), 0, len(trials_of(study))
     with worker(plan.run) as me:
         if lost := take_back(study, me, plan.reclaim):
-            print(f"continuing; of {lost} that a dead worker left, each starts again", flush=True)
+            say(f"continuing; of {lost} that a dead worker left, each starts again")
         while (trial := next_trial(study, objective, plan.trials, index, me, since)) is not None:
             objective.run(study, trial)
             trained_here += 1
@@ -77,7 +81,7 @@ def work(plan: Plan, index: int, data: PreparedData | None = None) -> None:
             done = sum(map(storage.was_trained, trials))
             left = (plan.trials - done) * (time.monotonic() - started) / trained_here
             record = storage.record_of(trials[trial.number])
-            print(describe(record, best, done, plan.trials, left), flush=True)
+            say(describe(record, best, done, plan.trials, left))
 
 
 def next_trial(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from search import propose
@@ -55,7 +56,8 @@ def plan_of(url: str, run: Path, trials: int, seconds: float = 0.03) -> Plan:
 
 def start(plan: Plan, workers: int) -> list[Any]:
     """Forked, so that a process is at work at once: everything is imported already."""
-    propose.choose([propose.Seen({"a": 1.0}, [1.0])] * 2, [{"a": 1.0}] * 2, 1, __import__("numpy").random.default_rng(0))
+    features = {"a": "x"}
+    propose.choose([propose.Seen(features, [1.0])] * 2, [features] * 2, 1, np.random.default_rng(0))
     context = multiprocessing.get_context("fork")
     team = [context.Process(target=work, args=(plan, index, DATA), daemon=True) for index in range(workers)]
     for process in team:

@@ -13,7 +13,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
-from search import patience, storage
+from search import patience, propose, storage
 from search.claims import interrupted, is_dead, is_first, is_wanted, take_back, worker
 from search.patience import Patient
 from search.run import search as run_search
@@ -23,6 +23,11 @@ from system.errors import RunError
 from tests.search import sleeping
 
 VALUES = {"x": (1, 2, 3)}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(propose, "CANDIDATES", 3)
 
 
 @pytest.fixture(params=["sqlite", "journal"])

@@ -56,7 +56,7 @@ def test_the_model_finds_what_makes_networks_good() -> None:
     def loss(features: dict[str, object]) -> float:
         return 1 + 0.5 * (features["a"] != "x") + 0.2 * float(features["b"])  # type: ignore[arg-type]
 
-    every = [dict(zip("abcd", map(str, values), strict=True)) for values in itertools.product("xyz", (0, 1, 2), "pqr", (0, 1))]
+    every = [dict(zip("abcd", values, strict=True)) for values in itertools.product("xyz", "012", "pqr", "01")]
     order = rng.permutation(len(every))
     curves = {index: [loss(every[index]) + 1, loss(every[index]) + 0.5, loss(every[index])] for index in order}
     seen = [Seen(every[index], curves[index][: 3 if index % 2 else 1]) for index in order[:25]]

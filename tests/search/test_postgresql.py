@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search import claims, storage
+from search import claims, patience, propose, storage
 from search.claims import take_back, worker
 from search.run import search as run_search
 from search.storage import WORKER, begin, trials_of
@@ -29,6 +29,11 @@ from tests.search import sleeping
 
 pytestmark = pytest.mark.slow
 BINARIES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(propose, "CANDIDATES", 3)
 
 
 class Server:
@@ -138,8 +143,6 @@ def test_a_server_that_is_killed_in_the_middle_and_started_again_loses_nothing(
 def test_a_server_that_stays_away_is_a_clear_error_and_the_same_command_continues(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search import patience
-
     plan = plan_of(server, tmp_path, 5)
     sleeper, count = plan.fit, 0
 
@@ -152,7 +155,7 @@ def test_a_server_that_stays_away_is_a_clear_error_and_the_same_command_continue
 
     with monkeypatch.context() as patch:
         patch.setattr(patience, "PATIENCE", 1.0)
-        with pytest.raises(RunError, match="the study's storage has been away for .*: the same command continues"):
+        with pytest.raises(RunError, match=r"the study's storage has been away for .*: the same command continues"):
             work(replace(plan, fit=train), 0, sleeping.DATA)
     with pytest.raises(RunError, match="the study cannot be opened") as caught:
         work(plan, 0, sleeping.DATA)

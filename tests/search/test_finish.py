@@ -1,0 +1,119 @@
+"""The live table, the finalists, and scores after calibration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search import finalists, live, objective
+from search.int8 import calibrated, tuned
+from search.storage import WORKER, begin, record_of, trials_of
+from system.training import fit as train
+from tests import tiny
+from tests.search.conftest import MadeUpFit, Search
+
+
+def shown(search: Search, seconds: float, before: int) -> str:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live.render(trials_of(search.study), search.plan, seconds, before))
+    return console.export_text()
+
+
+def test_the_table_shows_the_best_the_counts_and_the_time_left(search: Search, fit: MadeUpFit) -> None:
+    fit.loss = lambda spec: 2.0 if len(fit.trained) > 4 else 1.5 - len(fit.trained) / 10
+    search.until(5)
+    spec = fit.trained[0].model.plain()
+    begin(search.study, {"x": 1}, {"x": (1, 2)}, {"spec": spec, "params": 7, "macs": 8, WORKER: {}})
+    search.plan = replace(search.plan, trials=10)
+    text = shown(search, 50.0, 0)
+    infeasible = sum(record_of(trial)["state"] == "INFEASIBLE" for trial in trials_of(search.study))
+    assert "1500_params: 5 of 10 trained: 4 to the end, 1 stopped early, 0 failed" in text
+    assert f"{infeasible} draws infeasible; 1 running; about 50 s left; Ctrl-C stops" in text
+    lines = text.splitlines()
+    assert any("complete" in line and "1.1000" in line and "2/2" in line for line in lines)
+    assert any("pruned" in line and "1/2" in line for line in lines)
+    assert any("running" in line and "0/2" in line for line in lines)
+
+
+def test_the_best_stays_in_the_table_when_it_is_long_ago(search: Search, fit: MadeUpFit) -> None:
+    fit.loss = lambda spec: 0.5 if len(fit.trained) == 1 else 1.0
+    search.until(live.LATEST + 3)
+    assert any("0.5000" in line for line in shown(search, 1.0, 0).splitlines())
+
+
+def test_a_table_takes_the_place_of_lines_on_a_terminal(
+    search: Search, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live, "on_terminal", lambda: True)
+    search.until(2)
+    out = capsys.readouterr().out
+    assert "best so far" not in out
+    assert "1500_params: 2 of 2 trained" in out
+
+
+def trial(number: int, log_loss: float, state: str = "COMPLETE") -> dict[str, Any]:
+    return {"number": number, "state": state, "log_loss": log_loss, "accuracy": 0.5, "spec": tiny.MODEL.plain()}
+
+
+def test_finalists_are_judged_by_new_seeds_and_a_stopped_command_goes_on(tmp_path: Path) -> None:
+    """The luckiest of the search is not the best; a training is never done twice."""
+    trials = [trial(0, 1.0), trial(1, 0.9), trial(2, 0.8), trial(3, 0.1, "PRUNED")]
+    truth, trained = {0: 0.7, 1: 1.1, 2: 1.2}, []
+
+    def score(experiment: Any, record: dict[str, Any], what: str) -> dict[str, Any]:
+        if len(trained) == 3:
+            trained.append(None)
+            raise KeyboardInterrupt
+        trained.append((record["number"], experiment.seed))
+        return {"log_loss": truth[record["number"]] + experiment.seed / 100, "accuracy": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        finalists.winner(tmp_path, trials, 3, tiny.experiment(), score)
+    assert finalists.winner(tmp_path, trials, 3, tiny.experiment(), score)["number"] == 0
+    assert sorted(t for t in trained if t) == [(n, seed) for n in range(3) for seed in (1, 2)]
+    told = json.loads((tmp_path / finalists.FILE).read_text())
+    assert [row["number"] for row in told["finalists"]] == [0, 1, 2]
+    assert told["finalists"][0]["log_loss_new_seeds"] == pytest.approx(0.715)
+
+
+def test_one_finalist_is_the_winner_without_another_training(tmp_path: Path) -> None:
+    def score(*_: Any) -> Any:
+        raise AssertionError
+
+    assert finalists.winner(tmp_path, [trial(0, 1.0), trial(1, 0.9)], 1, tiny.experiment(), score)["number"] == 1
+    assert not (tmp_path / finalists.FILE).exists()
+
+
+def test_scores_after_calibration_and_after_training_with_quantization() -> None:
+    spec, data = tiny.experiment(epochs=2), tiny.data(24, 12, 12)
+    spec = spec.changed(quant={"epochs": 1, "calibration_segments": 24})
+    trained = train(spec, data, device="cpu")
+    after = calibrated(spec, data, trained)
+    assert set(after) == {"log_loss", "accuracy"}
+    assert after["log_loss"] != trained.last.log_loss
+    assert after["log_loss"] == pytest.approx(trained.last.log_loss, rel=0.5)
+    assert tuned(spec, data, trained, "cpu", "tuning")["log_loss"] <= after["log_loss"]
+
+
+def test_an_int8_search_goes_by_the_quantized_scores(
+    search: Search, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a trial is scored with, told to the study and chosen by; the float score stays beside it."""
+
+    def quantized(self: Any, experiment: Any, data: Any, trained: Any) -> dict[str, Any]:
+        loss = 0.2 if len(fit.trained) == 2 else 3.0
+        return {"log_loss": loss, "accuracy": 0.25, "float_log_loss": 1.0}
+
+    monkeypatch.setattr(objective.Objective, "_quantized", quantized)
+    search.plan = replace(search.plan, int8=True)
+    result = search.until(3)
+    assert result["best"]["spec"] == fit.specs()[1]
+    assert (result["best"]["log_loss"], result["best"]["accuracy"]) == (0.2, 0.25)
+    best = next(t for t in trials_of(search.study) if t.number == result["best"]["number"])
+    assert best.value == 0.2
+    assert best.user_attrs["float_log_loss"] == 1.0
