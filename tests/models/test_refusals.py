@@ -11,7 +11,7 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG
 from system.models.network import build, complexity
-from system.spec import ModelSpec
+from system.spec import ExperimentSpec, ModelSpec
 from tests.models.variants import BASE, CLASSES, SMALL
 
 

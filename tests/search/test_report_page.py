@@ -155,7 +155,7 @@ def test_the_winner_s_test_score_stands_beside_its_validation_score(
     scores = {"accuracy": 0.625, "log_loss": 0.875, "n": 1200, "validation": {"accuracy": 0.75, "log_loss": 0.5}}
     write_json(tmp_path / "best" / "scores.json", scores)
     write_json(tmp_path / "quant" / "brevitas" / "parity.json", {"latency_ms": {"fp32": 0.5, "int8": 0.4321}})
-    monkeypatch.setattr("quant.latency.estimator", lambda: lambda cost: 0.25)
+    monkeypatch.setattr("quant.cost_table.estimator", lambda: lambda cost: 0.25)
     write_report(tmp_path, study, EXPERIMENT, 3, Budget.parse("1500_params_1ms_latency"))
     text = (tmp_path / "report.html").read_text()
     assert "Trained: accuracy 62.5 %, log loss\n0.875 nats on the test fold (1,200 segments)" in text
