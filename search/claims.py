@@ -23,6 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search.storage import HEARTBEAT, INTERRUPTED, REASON, WORKER, end, holds, network_of, trials_of, was_trained
 
 FOLDER = ".workers"  # in the run folder
+DIED = "its worker died"
+MOST_DEATHS = 5  # over one network, before it is taken for the cause: it may need more memory than there is
 
 
 @contextmanager
@@ -67,7 +69,11 @@ def take_back(study: optuna.Study, me: dict[str, str], everything: bool = False)
             left = is_dead(owner) or trial._trial_id in silent or (everything and foreign)
             if not left:
                 continue
-        count += end(study, trial, TrialState.FAIL, {INTERRUPTED: True, REASON: "its worker died"})
+        before = [other for other in trials_of(study) if network_of(other) == network_of(trial)]
+        if sum(other.user_attrs.get(REASON) == DIED for other in before) + 1 < MOST_DEATHS:
+            count += end(study, trial, TrialState.FAIL, {INTERRUPTED: True, REASON: DIED})
+        else:
+            end(study, trial, TrialState.FAIL, {REASON: f"{MOST_DEATHS} workers died over it: out of memory?"})
         if owner is not None and owner["host"] == platform.node() and owner["name"] != me["name"]:
             Path(owner["lock"]).unlink(missing_ok=True)
     return count

@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from search import patience, propose, storage
-from search.claims import interrupted, is_dead, is_first, is_wanted, take_back, worker
+from search.claims import MOST_DEATHS, interrupted, is_dead, is_first, is_wanted, take_back, worker
 from search.patience import Patient
 from search.run import search as run_search
 from search.storage import INTERRUPTED, WORKER, begin, end, trials_of, was_trained
@@ -84,6 +84,19 @@ def test_a_dead_worker_s_trial_is_taken_back_and_a_living_one_s_is_not(url: str,
         assert not end(plan.open(), lost, TrialState.COMPLETE, {}, 1.0)  # it was alive after all: too late
         assert trials_of(plan.open())[lost.number].state == TrialState.FAIL
     assert not list((plan.run / ".workers").glob("*"))
+
+
+def test_a_network_that_kills_its_workers_is_given_up(url: str, tmp_path: Path) -> None:
+    plan = sleeping.plan_of(url, tmp_path / "run", 1)
+    with worker(plan.run) as me:
+        for death in range(MOST_DEATHS):
+            assert [t.user_attrs["spec"] for t in interrupted(trials_of(plan.open()))] == ["a"] * (death > 0)
+            begun(plan, me, "a")
+            assert take_back(plan.open(), me) == (death < MOST_DEATHS - 1)
+    assert interrupted(trials_of(plan.open())) == []
+    last = trials_of(plan.open())[-1]
+    assert was_trained(last)
+    assert last.user_attrs["reason"] == "5 workers died over it: out of memory?"
 
 
 def test_another_machine_s_trial_is_taken_back_only_when_told_that_it_is_gone(url: str, tmp_path: Path) -> None:
