@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from quant.latency import estimator, integer_file, milliseconds
+from quant.cost_table import estimator, integer_file, milliseconds
 from search.dry_run import described
 from search.fit_width import fit_width
 from search.space import DEFAULT, spec_of, suggest

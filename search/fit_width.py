@@ -38,9 +38,9 @@ def fit_width(spec: ModelSpec, budget: Budget, shape: Shape, classes: int, laten
     """
     step, top = spec.width_multiple, max(1, WIDEST // spec.width_multiple)
     if budget.latency_ms is not None and latency is None:
-        import quant.latency
+        import quant.cost_table
 
-        latency = quant.latency.estimator()
+        latency = quant.cost_table.estimator()
 
     def cost_at(multiples: int) -> Complexity:
         cost = complexity(spec.model_copy(update={"width": multiples * step}), shape, classes)

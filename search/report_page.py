@@ -116,7 +116,7 @@ def winner(
     cost = complexity(experiment.model, experiment.input_shape(), classes)
     estimate = None
     if budget.latency_ms is not None:
-        from quant.latency import estimator
+        from quant.cost_table import estimator
 
         estimate = estimator()(cost)
     return {

@@ -11,7 +11,7 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG
 from system.models.network import build, complexity
-from system.spec import ModelSpec
+from system.spec import ExperimentSpec, ModelSpec
 from tests.models.variants import BASE, CLASSES, SMALL
 
 
@@ -143,3 +143,9 @@ def test_a_classifier_of_less_than_two_classes_is_refused(classes: int) -> None:
     for make in (build, complexity):
         with pytest.raises(ConfigError, match=f"^classes: a classifier needs at least 2 classes, found {classes}$"):
             make(BASE, SMALL, classes)
+
+
+@pytest.mark.parametrize("places", [[], ["stage", "stage"], ["stages"]])
+def test_a_norm_stands_at_known_places_each_once(places: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.norm_after"):
+        parse(ExperimentSpec, {"model": {"norm_after": places}}, "experiment")

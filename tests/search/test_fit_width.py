@@ -141,12 +141,12 @@ def test_a_candidate_costs_few_networks(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_a_table_of_operators_none_is_measured_for_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quant.latency.estimator", lambda: pytest.fail("measures"))
+    monkeypatch.setattr("quant.cost_table.estimator", lambda: pytest.fail("measures"))
     assert fit_width(model_spec("kt_final"), Budget.parse("dcase2022"), (1, 80, 51), 10).spec is not None
 
 
 def test_a_limit_of_latency_asks_this_machine_s_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quant.latency.estimator", lambda: latency)
+    monkeypatch.setattr("quant.cost_table.estimator", lambda: latency)
     fitted = fit_width(model_spec("kt_final"), Budget.parse("2ms_latency"), (1, 80, 51), 10)
     assert fitted.cost is not None
     assert fitted.cost.latency_ms is not None

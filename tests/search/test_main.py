@@ -47,8 +47,8 @@ def test_what_a_search_leaves_and_that_the_same_command_ends_at_once(
     result = search(run)
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
-        "config.yaml", "study.db", "search.json", "pareto.csv", "pareto.png", "best/config.yaml", "best/history.csv",
-        "best/model.safetensors", "best/scores.json", "best/predictions.csv", "best/complexity.json",
+        "config.yaml", "study.db", "search.json", "pareto.csv", "pareto.png", "report.html", "best/config.yaml",
+        "best/history.csv", "best/model.safetensors", "best/scores.json", "best/predictions.csv", "best/complexity.json",
     } <= files  # fmt: skip
     assert not [name for name in files if ".part" in name or name.endswith(".ckpt")]
     assert load_yaml(run / "config.yaml")["provenance"]["data_checksum"] == "0" * 64
@@ -131,6 +131,16 @@ def test_a_relaxed_view_holds_to_the_end(run: Path, fit: MadeUpFit) -> None:
     assert report["macs_exact"] == limit
     assert report["within_budget"] is True
     assert load_experiment(run / "best" / "config.yaml").view == "exact"
+
+
+def test_a_dry_run_trains_nothing_and_leaves_no_run(
+    run: Path, fit: MadeUpFit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.dry_run.DRAWN", 20)
+    command.main(["--budget", "4k_params_200k_macs", "--run", str(run), "--dry-run", "2", *TINY])
+    assert "What 4k_params_200k_macs buys" in capsys.readouterr().out
+    assert not run.parent.exists()
+    assert fit.trained == []
 
 
 @pytest.mark.parametrize("budget", ["1_params", "10_macs", "100B", "64KiB_10B_activations"])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant import latency
-from quant.latency import CHANNELS, POSITIONS, REFERENCES, WHOLE_VECTORS, CostTable, lookup, wanted
+from quant import cost_table
+from quant.cost_table import CHANNELS, POSITIONS, REFERENCES, WHOLE_VECTORS, CostTable, lookup, wanted
 from quant.operator_costs import cases, measure, row
 from system.complexity import Complexity, LayerCost, Map
 from system.errors import RunError
@@ -113,16 +113,16 @@ def test_the_table_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest
         assert path.is_file()
         return 3 * TABLE.estimate(complexity(entry.spec, entry.shape, entry.classes))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(latency, "measured", measured)
-    monkeypatch.setattr(latency, "milliseconds", three_times)
-    first, second = latency.cost_table(), latency.cost_table()
+    monkeypatch.setattr(cost_table, "measured", measured)
+    monkeypatch.setattr(cost_table, "milliseconds", three_times)
+    first, second = cost_table.cost_table(), cost_table.cost_table()
     assert first.factor == second.factor == pytest.approx(3)
     grid = len(POSITIONS) * (len(CHANNELS) + len(WHOLE_VECTORS))
     assert asked == [len(made_up())]
     assert asked[0] > 10 * grid
     (path,) = (tmp_path / "latency").glob("*/table.json")
     kept = read_json(path, "")
-    assert kept["machine"] == latency.machine()
+    assert kept["machine"] == cost_table.machine()
     assert list(kept["references"]) == list(REFERENCES)
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
 
