@@ -165,10 +165,10 @@ def plot(rows: Sequence[Row], title: str, path: Path) -> None:
             axes.scatter(*zip(*seeds, strict=True), s=8, color="#d1495b", zorder=3, label="here, each seed")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="upper right")
     axes.set_xticks(range(len(rows)), [row["label"] for row in rows], rotation=40, ha="right", rotation_mode="anchor")
     axes.set_xlabel("step of the roadmap (joined: adopted; hollow: an alternative)")
     figure.suptitle(title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # the same for both
     figure.savefig(path, dpi=130)
 
 
