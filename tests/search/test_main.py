@@ -48,7 +48,8 @@ def test_what_a_search_leaves_and_that_the_same_command_ends_at_once(
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
         "config.yaml", "study.db", "search.json", "pareto.csv", "pareto.png", "report.html", "best/config.yaml",
-        "best/history.csv", "best/model.safetensors", "best/scores.json", "best/predictions.csv", "best/complexity.json",
+        "best/history.csv", "best/model.safetensors", "best/scores.json", "best/predictions.csv",
+        "best/complexity.json",
     } <= files  # fmt: skip
     assert not [name for name in files if ".part" in name or name.endswith(".ckpt")]
     assert load_yaml(run / "config.yaml")["provenance"]["data_checksum"] == "0" * 64
