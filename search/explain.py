@@ -104,7 +104,7 @@ ASPECTS = (
 
 
 def explanation(experiment: ExperimentSpec, classes: int, budget: Budget | None = None) -> list[str]:
-    """Sentences: what differs, what does not, and what both cost. KT's network is widened to the budget, if given."""
+    """Sentences: what differs, what does not, and what both cost. KT's network fills the budget, if given."""
     spec, shape = experiment.model, experiment.input_shape()
     theirs = model_spec(REFERENCE)
     if budget is not None and (fitted := fit_width(theirs, budget, shape, classes)).spec is not None:
@@ -139,7 +139,7 @@ def cost_in_words(mine: Complexity, its: Complexity, budget: Budget | None) -> s
             (mine.peak_activation_bytes(), its.peak_activation_bytes(), "bytes of activations at once"),
         )
     ]  # fmt: skip
-    beside = "" if budget is None else f", widened to fill {budget.text},"
+    beside = "" if budget is None else f" at the width that fills {budget.text},"
     return f"It costs {', '.join(parts)} than KT final{beside} with {its.params:,} parameters and {its.macs:,} MACs."
 
 

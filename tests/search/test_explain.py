@@ -56,7 +56,7 @@ def test_what_differs_is_said_with_what_kt_has() -> None:
 
 def test_kt_s_network_is_compared_at_the_same_budget() -> None:
     said = words(model_spec("kt_final").changed(width=8), "30k_params")
-    assert "widened to fill 30k_params" in said
+    assert "at the width that fills 30k_params" in said
     assert "24-44-66" not in said
 
 
