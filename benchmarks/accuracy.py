@@ -8,8 +8,8 @@
 
 Every network is trained by the recipe of its own configuration, on the same recordings and with the same number of
 passes over them (--epochs), and quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published;
-for another budget their width is solved. Ours is system/configs/best_128k.yaml or best_3M.yaml; where it is missing, or
-a teacher it names is not trained, it is left out and that is said.
+for another budget their width is solved. Ours is system/configs/distilled_128k.yaml or distilled_3M.yaml; where it is
+missing, or a teacher it names is not trained, it is left out and that is said.
 
 Its teacher (--teacher, else the configuration's) is trained before, by a command of its own, which comes on top. Runs
 are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test fold of
@@ -55,7 +55,7 @@ Plan = dict[str, list[Job]]
 
 def rivals(budget: str) -> dict[str, Rival]:
     """What is trained, by the name of its folder."""
-    ours = "best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml"
+    ours = "distilled_128k.yaml" if budget == AS_PUBLISHED else "distilled_3M.yaml"
     return {
         "dcase2024_baseline": Rival("DCASE 2024/25 baseline", CONFIGS / "dcase2024_baseline.yaml"),
         "dcase2022_baseline": Rival("DCASE 2022 baseline", CONFIGS / "dcase2022_baseline.yaml"),

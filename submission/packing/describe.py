@@ -11,6 +11,7 @@ from submission.run_parts import RunParts
 from system.augment.table import names_of
 from system.evaluation import PROBABILITY_FLOOR
 from system.runs import differences
+from system.spec import ExperimentSpec
 
 EVERYTHING = " on the whole development set (results are those of the same training without the test part)"
 
@@ -36,20 +37,34 @@ def describe(system: System, people: People) -> dict[str, Any]:
         "machine_learning_method": method,
         "model_architecture": method,
         "machine_learning_framework": "pytorch",
-        "training_objective": "cross entropy",
+        "training_objective": _objective(spec),
         "ensemble_method_subsystem_count": None,
         "decision_making": softmax
         + ("; mean of the log probabilities of a recording's segments" if run.complexity["inferences"] > 1 else ""),
         "external_data_usage": ", ".join(row.name for row in external) if external else None,
         "complexity_management": compression,
         "model_compression": compression,
-        "pipeline": f"log-mel, training{EVERYTHING if run.spec.data.refit else ''}, re-parameterization, "
-        + ("calibration, quantization-aware training, " if run.tuned else "calibration, ")
-        + f"integer inference, {softmax}",
+        "pipeline": _pipeline(run, softmax),
         "framework": ", ".join(_frameworks(run)),
-        "split_adaptations": _adaptations(system.parts, ("train", "augment", "quant", "seed")),
+        "split_adaptations": _adaptations(system.parts, ("train", "init", "distill", "augment", "quant", "seed")),
         "system_adaptations": _adaptations(system.parts, ("features", "model")),
     }
+
+
+def _pipeline(run: RunParts, softmax: str) -> str:
+    steps = ["log-mel"]
+    if run.spec.init.run:
+        steps.append("pretraining")
+    steps += [f"training{EVERYTHING if run.spec.data.refit else ''}", "re-parameterization", "calibration"]
+    if run.tuned:
+        steps.append("quantization-aware training")
+    return ", ".join([*steps, "integer inference", softmax])
+
+
+def _objective(spec: ExperimentSpec) -> str:
+    if not (count := len(spec.distill.teachers)):
+        return "cross entropy"
+    return f"cross entropy, and knowledge distillation from {count} teacher{'s' if count > 1 else ''}"
 
 
 def _augmentations(run: RunParts) -> str | None:

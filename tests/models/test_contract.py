@@ -146,7 +146,7 @@ def test_a_configuration_and_the_catalog_mean_the_same_network_by_one_name() -> 
     configs = sorted((Path(__file__).resolve().parents[2] / "system/configs").glob("*.yaml"))
     published = [path for path in configs if path.stem in CATALOG]
     assert len(published) >= 3
-    assert {path.stem for path in configs} - set(CATALOG) <= {"best_128k", "best_3M", "teacher"}  # nobody's but ours
+    assert {path.stem for path in configs} - set(CATALOG) <= {"distilled_128k", "distilled_3M", "teacher"}
     for path in published:
         experiment = load_experiment(path)
         assert experiment.model == model_spec(path.stem), path.name
