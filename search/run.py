@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search.worker import Plan
     from system.spec import ExperimentSpec
 
-TRIALS, EPOCHS = 6, 3
+TRIALS, EPOCHS = 5, 2  # make search: ten minutes at most on two cores
 
 
 def options(argv: list[str]) -> argparse.Namespace:
