@@ -20,9 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import system  # before torch: it sets how OpenMP threads wait
+import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.side_by_side import ROOT, Job, make
-from system.errors import ConfigError, TinySceneError, fail
+from system.errors import ConfigError, guarded
 from system.files import read_json, write_json, write_text
 
 PLAIN = {
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"validation parts of {results['plain']['n']} segments, {args.seeds} seeds; {root}/ablation.md and .json")
 
 
-def main() -> int:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, metavar="DIR", help="a csv folder")
     parser.add_argument("--device-irs", metavar="DIR", help="simulate devices, and draw their responses at random")
@@ -138,17 +138,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), metavar="DIR")
-    args = parser.parse_args()
-    assert system.__version__
-    try:
-        run(args)
-    except TinySceneError as error:
-        return fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    args = parser.parse_args(argv)
+    run(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

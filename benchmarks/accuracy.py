@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import system  # before torch: it sets how OpenMP threads wait
+import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.side_by_side import ROOT, Job, PerClip, differences, joined, make
 from search.fit_width import fit_width
 from system.budget import Budget
 from system.config import load_yaml
 from system.data.folds import DATASETS
-from system.errors import ConfigError, TinySceneError, fail
+from system.errors import ConfigError, guarded
 from system.files import read_json, write_json, write_text, write_with
 from system.runs import load_experiment
 from system.spec import DataSpec
@@ -220,7 +220,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{root}/accuracy.md, .json and .png")
 
 
-def main() -> int:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, metavar="DIR", help="a csv folder")
     parser.add_argument("--device-irs", metavar="DIR", help="simulate devices (data.device_irs)")
@@ -238,17 +238,9 @@ def main() -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"), metavar="DIR")
-    args = parser.parse_args()
-    assert system.__version__
-    try:
-        run(args)
-    except TinySceneError as error:
-        return fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    args = parser.parse_args(argv)
+    run(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

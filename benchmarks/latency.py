@@ -34,10 +34,11 @@ from quant.graph import check_float, check_integer, read_graph, session
 from quant.graph_cost import graph_complexity
 from quant.portable import has_vnni
 from system.checkpoint import load_checkpoint
+from system.complexity import Shape
 from system.errors import ConfigError, RunError, guarded
 from system.files import write_json
 from system.models.catalog import CATALOG
-from system.models.network import Shape, build
+from system.models.network import build
 from system.models.reparam import deploy
 from system.onnx_float import INPUT, export_float
 from system.progress import progress

@@ -52,7 +52,8 @@ class Job:
 def make(jobs: Sequence[Job], workers: int, device: str) -> None:
     """Run the commands of every job, `workers` at a time on equal shares of the cores; output goes to FOLDER/log.txt.
 
-    Raises RunError with the last line of the first command that failed; the other jobs are finished first.
+    Raises RunError with the last line of the first command that failed, and how many did; the other jobs are
+    finished first.
     """
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "TERM": "dumb"}
@@ -89,7 +90,8 @@ def make(jobs: Sequence[Job], workers: int, device: str) -> None:
                     process.terminate()
             raise
     if failures:
-        raise RunError("; ".join(failures))
+        others = f" (and {len(failures) - 1} more, each with a log.txt)" if len(failures) > 1 else ""
+        raise RunError(failures[0] + others)
 
 
 @dataclass(frozen=True)

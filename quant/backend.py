@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from system.complexity import Shape
 from system.errors import ConfigError
-from system.models.network import Shape
 from system.registry import unknown
 from system.spec import ModelSpec, QuantSpec
 

@@ -23,13 +23,13 @@ import torch
 from quant.factory import QuantLayers
 from quant.graph import session
 from quant.operator_costs import STEMS, WARM_UP, Case, FixedRanges, cases, export_integers, measure, row
-from system.complexity import Complexity, LayerCost, Map
+from system.complexity import Complexity, LayerCost, Map, Shape
 from system.data.cache import build_once, cache_folder, digest
 from system.errors import RunError
 from system.files import read_json, write_json
 from system.models.catalog import CATALOG
 from system.models.layers import ACTIVATIONS
-from system.models.network import Network, Shape, build, complexity
+from system.models.network import Network, build, complexity
 from system.onnx_float import INPUT
 from system.progress import progress
 from system.spec import ModelSpec

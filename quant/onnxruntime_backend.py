@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from quant.backend import USUAL
 from quant.graph import session
 from quant.quantizers import WeightForm, weight_range
+from system.complexity import Shape
 from system.errors import ConfigError, RunError
 from system.files import write_with
-from system.models.network import Shape
 from system.onnx_float import INPUT, export_float
 from system.progress import progress
 from system.spec import ModelSpec, QuantSpec

@@ -20,9 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from quant.integer import Grid
+from system.complexity import Shape
 from system.errors import ConfigError
 from system.files import write_with
-from system.models.network import Shape
 from system.onnx_float import INPUT, OUTPUT
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # permutations of (batch, channel, freq, time) and back

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from system.budget import Budget
-from system.complexity import Complexity
+from system.complexity import Complexity, Shape
 from system.errors import ConfigError
-from system.models.network import Shape, complexity
+from system.models.network import complexity
 from system.spec import ModelSpec
 
 WIDEST = 1024  # channels; a budget that bounds nothing that grows with the width stops here

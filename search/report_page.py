@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import optuna
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,9 +21,9 @@ from system.budget import QUANTITIES, Budget
 from system.checkpoint import load_checkpoint
 from system.files import read_json, write_text
 from system.models.network import complexity
+from system.page.template import environment
 from system.spec import ExperimentSpec
 
-HERE = files("search")
 COORDINATES = 8  # choices among the parallel coordinates
 LISTED = 15  # trials in the table of the best
 LEAST_FOR_IMPORTANCE = 6  # finished trials
@@ -53,13 +51,9 @@ def page(
     complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
     best = best_of(trials)
     rows = sorted(important, key=lambda name: -important[name]) or varied(complete)
-    environment = Environment(
-        loader=FileSystemLoader(str(HERE)), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    environment.filters["described"] = described
-    return environment.get_template("report_page.html").render(
+    found = environment(Path(__file__).parent)
+    found.filters["described"] = described
+    return found.get_template("report_page.html").render(
         title=f"Search within {budget.text}",
         run=run.name,
         experiment=experiment,

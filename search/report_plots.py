@@ -1,51 +1,21 @@
-"""Figures of report.html, as SVG to stand inside it: colours are the page's own, so that they follow light and dark."""
+"""Figures of report.html."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from system.page.figure import ACCENT, INK, LINE, MUTED, PAPER, SECOND, svg
+
 Record = Mapping[str, Any]
-SHOWN_AS = {  # drawn with -> the page's
-    "#010203": "var(--ink)", "#040506": "var(--line)", "#070809": "var(--accent)", "#0a0b0c": "var(--second)",
-    "#0d0e0f": "var(--muted)", "#101112": "var(--paper)",
-}  # fmt: skip
-INK, LINE, ACCENT, SECOND, MUTED, PAPER = SHOWN_AS
 BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
 LOSSES = colormaps["viridis_r"]  # low losses dark
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.size": 11, "text.color": INK, "axes.labelcolor": INK,
-    "axes.edgecolor": LINE, "xtick.color": INK, "ytick.color": INK, "grid.color": LINE, "grid.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "axes.axisbelow": True,
-}  # fmt: skip
 LEAST_SHARE = 0.005  # of the variance, for a bar
-
-
-def svg(draw: Callable[[Figure], None], name: str, title: str, size: tuple[float, float]) -> str:
-    """The figure that `draw` fills, `size` in inches, as one <svg> with a title; `name` makes its ids unique."""
-    with rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        content = io.StringIO()
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = content.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for drawn, shown in SHOWN_AS.items():
-        text = text.replace(drawn, shown)
-    head, _, body = text.partition(">")
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img"><title>{html.escape(title)}</title>{body}'
 
 
 def history(trials: Sequence[Record]) -> str:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 SCALE_BYTES, BIAS_BYTES, QUANTIZER_BYTES = 4, 4, 5  # float32; int32; float32 scale and uint8 zero point
 
+Shape = tuple[int, int, int]  # (channels, mel bands, frames) of a network's input
+
 
 class Map(NamedTuple):
     """A feature map without its batch axis: (channels, frequency, time)."""

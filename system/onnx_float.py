@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from system.complexity import Shape
 from system.files import write_with
-from system.models.network import Shape
 
 INPUT, OUTPUT = "features", "logits"
 DYNAMIC_BATCH = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}

@@ -90,6 +90,8 @@ def test_a_failed_run_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Job, "commands", lambda self: [["nothing.py", "train"]])
     with pytest.raises(RunError, match=r"run: nothing\.py train failed: .*nothing\.py"):
         make([Job(tmp_path / "run", None)], 1, "cpu")
+    with pytest.raises(RunError, match=r"run: .*nothing\.py.* \(and 1 more, each with a log\.txt\)"):
+        make([Job(tmp_path / "run", None), Job(tmp_path / "other", None)], 1, "cpu")
     assert sys.executable in (tmp_path / "run" / "log.txt").read_text()
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from submission.board.plots import cost_plot, difference_plot, interval_plot
 from submission.board.resampling import SCORES
 from submission.board.rules import QUANTITIES, Quantity
+from system.page.template import environment
 
 COSTS = ("params", "macs", "total_bytes")
 GROUPS = {"class": "classes", "device": "devices", "city": "cities"}
@@ -25,7 +26,6 @@ def page(boards: Sequence[Mapping[str, Any]], title: str, command: str, versions
         title=title,
         command=command,
         versions=versions,
-        style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
         scores=SCORES,
         costs=COSTS,
         groups=GROUPS,
@@ -61,19 +61,12 @@ def _figure(plot: Any) -> Any:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["headed"] = lambda quantity: quantity.label + (f" ({quantity.unit})" if quantity.unit else "")
-    environment.filters["breakable"] = _breakable
-    environment.filters["signed"] = _signed
-    environment.filters["several"] = lambda n, unit: f"{n:,} {unit}" + ("" if n == 1 else "s")
-    environment.filters["thousands"] = lambda n: f"{n:,}"
-    return environment
+    found = environment(Path(__file__).parent)
+    found.filters["headed"] = lambda quantity: quantity.label + (f" ({quantity.unit})" if quantity.unit else "")
+    found.filters["breakable"] = _breakable
+    found.filters["signed"] = _signed
+    found.filters["several"] = lambda n, unit: f"{n:,} {unit}" + ("" if n == 1 else "s")
+    return found
 
 
 def _breakable(name: str) -> Markup:

@@ -1,49 +1,22 @@
-"""Figures of the page, as SVG to stand inside it: colours are the page's own, so that they follow light and dark."""
+"""Figures of the leaderboard's page."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from submission.board.rules import QUANTITIES
+from system.page.figure import ACCENT, INK, SECOND, svg
 
 Values = Mapping[str, Any]
-COLOURS = {  # drawn with -> shown as, see page.css
-    "ink": ("#010203", "var(--ink)"),
-    "line": ("#040506", "var(--line)"),
-    "accent": ("#070809", "var(--accent)"),
-    "second": ("#0a0b0c", "var(--second)"),
-}
-INK, LINE, ACCENT, SECOND = (drawn for drawn, _ in COLOURS.values())
 WIDTH = 10.0  # inches
 ROW = 0.42  # inches of each system's line
 WIDE = 10  # largest to smallest cost, from which on their axis is logarithmic
 LONGEST = 34  # characters of a name beside an axis
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, copied and scaled
-    "text.parse_math": False,  # a name may hold a dollar
-    "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "axes.axisbelow": True,
-}
 
 
 def short(name: str) -> str:
@@ -53,28 +26,6 @@ def short(name: str) -> str:
 
 def _numbered(rows: Sequence[Values]) -> list[str]:
     return [f"{row['place'] or '–'}  {short(row['name'])}" for row in rows]
-
-
-def _svg(draw: Callable[[Figure], str], height: float, prefix: str, title: str) -> str:
-    """Let `draw` fill a figure and describe it; give both as one accessible <svg>."""
-    with rc_context({**STYLE, "svg.hashsalt": prefix}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        description = draw(figure)
-        content = io.StringIO()
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = content.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # several figures stand on one page, where an id must be the only one
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    for drawn, shown in COLOURS.values():
-        text = text.replace(drawn, shown)
-    head, _, body = text.partition(">")
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    names = f"{prefix}-title", f"{prefix}-desc"
-    told = f'<title id="{names[0]}">{html.escape(title)}</title><desc id="{names[1]}">{html.escape(description)}</desc>'
-    return f'{head} role="img" aria-labelledby="{" ".join(names)}">{told}{body}'
 
 
 def interval_plot(rows: Sequence[Values], prefix: str) -> str:
@@ -101,7 +52,7 @@ def interval_plot(rows: Sequence[Values], prefix: str) -> str:
             for row in rows
         )
 
-    return _svg(draw, 1.3 + ROW * len(rows), prefix, "Accuracy and log loss of each system with 95 % intervals")
+    return svg(draw, prefix, "Accuracy and log loss of each system with 95 % intervals", (WIDTH, 1.3 + ROW * len(rows)))
 
 
 def _interval(
@@ -144,7 +95,7 @@ def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
         axes[0].set_ylabel("macro accuracy (%)")
         return "; ".join(told)
 
-    return _svg(draw, 3.8, prefix, "Accuracy against the cost of each system; numbers are ranks")
+    return svg(draw, prefix, "Accuracy against the cost of each system; numbers are ranks", (WIDTH, 3.8))
 
 
 def _number(panel: Axes, numbers: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
@@ -183,4 +134,4 @@ def difference_plot(pairs: Sequence[Values], scores: Sequence[str], prefix: str)
         axes[0].set_ylim(len(pairs) - 0.5, -0.5)
         return "; ".join(told)
 
-    return _svg(draw, 1.1 + 1.5 * ROW * len(pairs), prefix, "Differences between neighbours in the ranking")
+    return svg(draw, prefix, "Differences between neighbours in the ranking", (WIDTH, 1.1 + 1.5 * ROW * len(pairs)))

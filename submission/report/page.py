@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from submission.report import words
 from submission.report.markdown import QUANTITIES
+from system.page.template import environment
 
-HERE = files("submission.report")
-STYLE = files("submission.board") / "page.css"  # both pages look alike
 BARS = {"macs_exact": "MACs, exact", "bytes": "bytes"}  # key of a layer -> heading of its column in the figure
 LONGEST = 240  # of a bar, in the figure's units
 
@@ -28,19 +26,11 @@ class Bars(NamedTuple):
 
 def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole page, self-contained. `reports`: title -> content of one model's complexity.json."""
-    environment = Environment(
-        loader=FileSystemLoader(str(HERE)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    environment.filters["size"] = words.size
-    environment.filters["breakable"] = lambda name: escape(name).replace(".", Markup(".<wbr>"))
-    return environment.get_template("page.html").render(
+    found = environment(Path(__file__).parent)
+    found.filters["size"] = words.size
+    found.filters["breakable"] = lambda name: escape(name).replace(".", Markup(".<wbr>"))
+    return found.get_template("page.html").render(
         reports=reports,
-        style=Markup(STYLE.read_text(encoding="utf-8")),
         bars_of=bars_of,
         headings=list(BARS.values()),
         longest=LONGEST,

@@ -5,4 +5,4 @@ counts what `layers.py` computes; `reparam.py` maps a trained network onto its m
 names the published networks.
 """
 
-from system.models import blocks, blocks_challenge, blocks_inception, blocks_residual  # noqa: F401 (they register)
+from system.models import blocks, blocks_challenge, blocks_inception, blocks_residual, catalog  # noqa: F401 (they register)

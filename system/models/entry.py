@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from system.models.network import Shape
+from system.complexity import Shape
 from system.registry import Registry
 from system.spec import ModelSpec
 

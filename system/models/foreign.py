@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
+from system.complexity import Shape
 from system.errors import ConfigError
+from system.models.entry import CATALOG
 from system.models.hooked import count
-from system.models.network import Shape
 
 
 def foreign(name: str, shape: Shape, classes: int) -> nn.Module:
     """`model.module`, with fresh weights. Raises ConfigError if there is none, or it cannot read maps of `shape`."""
-    from system.models.catalog import CATALOG  # it imports what builds networks
-
     entry = CATALOG[name]
     if entry.module is None:
         raise ConfigError(f"model.module: {name} has a specification: a configuration of its own says it")

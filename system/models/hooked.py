@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from system import complexity
-from system.complexity import Complexity, LayerCost, Map
-from system.models.network import Shape
+from system.complexity import Complexity, LayerCost, Map, Shape
 
 Arguments = dict[str | int, Any]
 

@@ -8,17 +8,17 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from system.complexity import Complexity, Map
+from system.complexity import Complexity, Map, Shape
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS, Block, check_slots
 from system.models.counting import CostLayers
+from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
+from system.models.hooked import count
 from system.models.layers import ACTIVATIONS, NORMS, Add, FloatLayers, Form, LayerFactory, MapError, Mapped, Pair
 from system.models.stems import STEMS
 from system.registry import unknown
 from system.spec import ModelSpec, StageSpec
-
-Shape = tuple[int, int, int]
 
 
 @contextmanager
@@ -138,8 +138,6 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
     `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape.
     """
     if spec.module is not None:
-        from system.models.foreign import foreign  # it counts networks
-
         return cast(Network, foreign(spec.module, shape, classes))
     network = Network(FloatLayers(form), spec, shape, classes)
     for module in network.modules():
@@ -162,9 +160,6 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
 def complexity(spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Complexity:
     """The cost of a network for one segment, by arithmetic: no tensor is made but of `spec.module`, in its one form."""
     if spec.module is not None:
-        from system.models.foreign import foreign
-        from system.models.hooked import count
-
         return count(foreign(spec.module, shape, classes), shape)
     layers = CostLayers(form)
     Network(layers, spec, shape, classes)

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.complexity import Shape
 from system.errors import RunError
 from system.models.layers import BandNorm, Branches, ConvNormAct, Form, LayerScale, LinearPair, NormConv, SubBandNorm
-from system.models.network import Network, Shape, build
+from system.models.network import Network, build
 from system.spec import ModelSpec
 
 State = dict[str, Tensor]

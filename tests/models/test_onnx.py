@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from system.complexity import Shape
 from system.errors import MissingPackage
 from system.models.catalog import CATALOG, model_spec
 from system.models.forms import converted
-from system.models.network import Shape, build
+from system.models.network import build
 from system.models.reparam import deploy
 from system.onnx_float import INPUT, OUTPUT, export_float
 from tests.models.variants import CASES, CLASSES, MODULES, Case, inputs, randomised

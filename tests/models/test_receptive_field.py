@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from system.complexity import Map
+from system.complexity import Map, Shape
 from system.models.counting import CostLayers
 from system.models.layers import FloatLayers, Pair
-from system.models.network import Network, Shape
+from system.models.network import Network
 from system.models.receptive_field import fields, mel_edges, receptive_field
 from system.spec import ExperimentSpec, FeatureSpec, ModelSpec, StageSpec
 from tests.models.variants import BASE, CASES

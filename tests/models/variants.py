@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from system.complexity import Shape
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, Entry
 from system.models.heads import HEADS, POOLINGS
 from system.models.layers import ACTIVATIONS, NORMS, GlobalResponse, LayerScale
-from system.models.network import Shape, complexity
+from system.models.network import complexity
 from system.models.stems import STEMS
 from system.spec import ModelSpec, StageSpec
 

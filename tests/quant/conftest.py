@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from quant.backend import USUAL, Backend
-from system.models.network import Network, Shape, build
+from system.complexity import Shape
+from system.models.network import Network, build
 from system.models.reparam import deploy
 from system.spec import ModelSpec, QuantSpec, StageSpec
 
