@@ -23,7 +23,8 @@ from quant.quantizers import Quantizers
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.layers import ChannelNorm, FreqIN, GlobalResponse, Layer, ResNorm
+from system.models.layers import Layer
+from system.models.norms import ChannelNorm, FreqIN, GlobalResponse, ResNorm
 from system.registry import Registry, unknown
 
 

@@ -23,7 +23,9 @@ from quant.factory import QuantLayers, TrainableBackend, take_parameters
 from quant.graph import session
 from quant.quantizers import FixedQuantizer, IntegerWeights, Quantizers
 from system.complexity import Map
-from system.models.layers import ACTIVATIONS, NORMS, FloatLayers, Mapped, Pair
+from system.models.float_layers import FloatLayers
+from system.models.layers import ACTIVATIONS, Mapped, Pair
+from system.models.norms import NORMS
 from system.onnx_float import INPUT, export_float
 
 REPEATS, TURNS, WARM_UP = 4, 120, 15

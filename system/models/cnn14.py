@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from system.models.entry import CATALOG, Entry
-from system.models.layers import LayerNorm2d, mean_and_max
+from system.models.layers import mean_and_max
+from system.models.norms import LayerNorm2d
 
 SHAPE, AUDIOSET = (1, 64, 1001), 527
 CNN6_WIDTHS = (64, 128, 256, 512)

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from system import complexity
 from system.complexity import LayerCost, Map
+from system.models.float_layers import largest
 from system.models.layers import (
     ACTIVATIONS,
-    NORMS,
     Counted,
     Form,
     Pair,
     conv_map,
     dilated,
     has_bias,
-    largest,
     same_padding,
     sub_band_map,
 )
+from system.models.norms import NORMS
 
 
 class CostLayers:

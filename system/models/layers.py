@@ -1,8 +1,8 @@
-"""The layer factory: every network is defined once and built by any factory.
+"""Layers, and what a layer factory is: every network is defined once and built by any factory.
 
 A layer is declared with the map it reads and knows the map it writes (`.map`), so that sizes are
-checked when a network is declared. Factories: `FloatLayers` here (train and deploy form), `CostLayers`
-(counts instead of computing), and one per quantizer in the package `quant`.
+checked when a network is declared. Factories: `FloatLayers` (float_layers.py, every form), `CostLayers`
+(counting.py: counts instead of computing), and one per quantizer in the package `quant`.
 
 Forms: in the train form a convolution is followed by BatchNorm and re-parameterized blocks have parallel
 branches; in the merged form (as paper 001 deploys) the branches are one kernel beside the identity and every other
@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from system import complexity
-from system.complexity import LayerCost, Map
+from system.complexity import Map
 from system.errors import ConfigError
-from system.registry import Registry
 
 Pair = tuple[int, int]
 Form = Literal["train", "merged", "deploy"]
@@ -269,45 +267,6 @@ class LinearPair(Layer):
         return self.act(self.project(self.expand(x)))  # (B, C, F, T) -> (B, E*C, F, T) -> (B, C', F, T)
 
 
-class FreqIN(Layer):
-    """Frequency-wise instance normalization (Kim et al., DCASE 2021): per sample and frequency band."""
-
-    eps = 1e-5
-
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(dim=(1, 3), keepdim=True)  # statistics over channels and time: (B, 1, F, 1)
-        variance = (centred * centred).mean(dim=(1, 3), keepdim=True)
-        return centred / torch.sqrt(variance + self.eps)
-
-
-class ResNorm(FreqIN):
-    """Residual normalization (Kim et al., DCASE 2021): lambda x + FreqIN(x)."""
-
-    weight = 0.1
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x + super().forward(x)
-
-
-class GlobalResponse(Layer):
-    """Global response normalization (ConvNeXt V2, Woo et al. 2023), with one gain and one shift as in CP-Mobile.
-
-    gain * x * n + shift + x, where n is the channel's L2 norm over the map, divided by its mean over channels.
-    """
-
-    eps = 1e-6
-
-    def __init__(self, out: Map) -> None:
-        super().__init__(out)
-        self.gain = nn.Parameter(torch.zeros(1))
-        self.shift = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
-        relative = size / (size.mean(dim=1, keepdim=True) + self.eps)
-        return x * (self.gain * relative + 1) + self.shift  # (B, C, F, T)
-
-
 class NormAct(Layer):
     def __init__(self, norm: Layer, act: nn.Module) -> None:
         super().__init__(norm.map)
@@ -315,22 +274,6 @@ class NormAct(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(x))  # (B, C, F, T)
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalization over channels at each position, with a gain and a shift per channel (ConvNeXt)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, C, F, T), channels last inside
-
-
-class ChannelNorm(Layer):
-    def __init__(self, out: Map) -> None:
-        super().__init__(out)
-        self.norm = LayerNorm2d(out.channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x)
 
 
 class Add(Layer):
@@ -389,120 +332,3 @@ def stack_frequency(x: Tensor) -> Tensor:
 
 def flatten_logits(x: Tensor) -> Tensor:
     return x.flatten(1)  # (B, classes, 1, 1) -> (B, classes)
-
-
-class Norm(NamedTuple):
-    """A normalization that computes its statistics at inference, and what it costs."""
-
-    layer: Callable[[Map], Layer]
-    cost: Callable[[Map], LayerCost]
-
-
-NORMS: Registry[Norm | None] = Registry("norm")
-NORMS.add("batch")(None)  # nothing at inference: BatchNorm is in the convolutions
-NORMS.add("resnorm")(Norm(ResNorm, complexity.residual_norm))
-NORMS.add("layer")(Norm(ChannelNorm, complexity.layer_norm))
-NORMS.add("freq_in")(Norm(FreqIN, complexity.frequency_norm))
-NORMS.add("grn")(Norm(GlobalResponse, complexity.global_response))
-
-
-class FloatLayers:
-    """Builds float modules in one of the three forms."""
-
-    def __init__(self, form: Form) -> None:
-        self.form = form
-
-    def input(self, x: Map) -> nn.Module:
-        return Apply(x, nn.Identity())
-
-    def conv(
-        self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
-        act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
-        scale: float | None = None, dilation: Pair = (1, 1),
-    ) -> ConvNormAct:  # fmt: skip
-        size = dilated(kernel, dilation)
-        padding = same_padding(size) if padding is None else padding
-        out = conv_map(x, channels, size, stride, padding)
-        folded = norm and self.form == "deploy"
-        biased = has_bias(bias, norm, folded)
-        conv = nn.Conv2d(x.channels, channels, kernel, stride, padding, dilation, groups, biased)
-        after: nn.Module = nn.Identity()
-        if self.form != "deploy" and (norm or scale is not None):
-            after = LayerScale(channels, scale) if scale is not None else nn.BatchNorm2d(channels)
-        return ConvNormAct(out, conv, after, activation_module(act))
-
-    def band_norm(self, x: Map) -> nn.Module:
-        if self.form == "deploy":
-            return BandNorm(Map(*x), nn.Conv2d(x.freq, x.freq, 1, groups=x.freq), nn.Identity())
-        return BandNorm(Map(*x), nn.Identity(), nn.BatchNorm2d(x.freq))
-
-    def norm_conv(self, x: Map, channels: int, stride: Pair) -> nn.Module:
-        out = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
-        before = nn.Identity() if self.form == "deploy" else nn.BatchNorm2d(x.channels)
-        return NormConv(out, before, nn.Conv2d(x.channels, channels, stride, stride))
-
-    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> nn.Module:
-        def depthwise(kernel: Pair, bias: bool) -> nn.Conv2d:
-            return nn.Conv2d(x.channels, x.channels, kernel, padding=same_padding(kernel), groups=x.channels, bias=bias)
-
-        out, after = Map(*x), activation_module(act)
-        if self.form == "train":
-            convs = [depthwise(kernel, bias=False) for kernel in kernels]
-            return Branches(out, convs, [nn.BatchNorm2d(x.channels) for _ in convs], after, identity)
-        merged = depthwise(largest(kernels), bias=True)
-        if self.form == "merged":
-            return Branches(out, [merged], [nn.Identity()], after, identity)
-        return ConvNormAct(out, merged, nn.Identity(), after)  # the identity is in the kernel's centre
-
-    def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> nn.Module:
-        if self.form == "deploy":
-            return self.conv(x, channels, act=act)
-        expand = self.conv(x, hidden)
-        return LinearPair(expand, self.conv(expand.map, channels), activation_module(act))
-
-    def add(self, x: Map, other: Map, act: str | None = None) -> nn.Module:
-        return Add(Map(*x), activation_module(act))
-
-    def max_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> nn.Module:
-        return Apply(conv_map(x, x.channels, kernel, stride, padding, "pooling"), nn.MaxPool2d(kernel, stride, padding))
-
-    def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> nn.Module:
-        return Apply(conv_map(x, x.channels, kernel, stride, padding, "pooling"), nn.AvgPool2d(kernel, stride, padding))
-
-    def norm(self, x: Map, kind: str, act: str | None = None) -> nn.Module:
-        norm = NORMS[kind]
-        layer = Apply(x, nn.Identity()) if norm is None else norm.layer(Map(*x))
-        return layer if act is None else NormAct(layer, activation_module(act))
-
-    def sub_band_norm(self, x: Map, sub_bands: int) -> nn.Module:
-        channels = sub_band_map(x, sub_bands).channels
-        if self.form == "deploy":
-            conv = nn.Conv2d(channels, channels, 1, groups=channels)
-            return SubBandNorm(Map(*x), sub_bands, conv, nn.Identity())
-        return SubBandNorm(Map(*x), sub_bands, nn.Identity(), nn.BatchNorm2d(channels))
-
-    def global_average(self, x: Map) -> nn.Module:
-        return Apply(Map(x.channels, 1, 1), mean_over_map)
-
-    def frequency_average(self, x: Map) -> nn.Module:
-        return Apply(Map(x.channels, 1, x.time), mean_over_frequency)
-
-    def mean_and_max(self, x: Map) -> nn.Module:
-        return Apply(Map(x.channels, 1, 1), mean_and_max)
-
-    def stack_frequency(self, x: Map) -> nn.Module:
-        return Apply(Map(x.channels * x.freq, 1, x.time), stack_frequency)
-
-    def attend(self, x: Map, score: Map) -> nn.Module:
-        return Attend(Map(x.channels, 1, 1))
-
-    def dropout(self, x: Map, p: float, channels: bool = False) -> nn.Module:
-        return Apply(x, nn.Dropout2d(p) if channels else nn.Dropout(p))
-
-    def output(self, x: Map) -> nn.Module:
-        return Apply(x, flatten_logits)
-
-
-def largest(kernels: Sequence[Pair]) -> Pair:
-    """The kernel that all others are padded to."""
-    return (max(k[0] for k in kernels), max(k[1] for k in kernels))

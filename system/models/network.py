@@ -12,10 +12,12 @@ from system.complexity import Complexity, Map, Shape
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS, Block, check_slots
 from system.models.counting import CostLayers
+from system.models.float_layers import FloatLayers
 from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
 from system.models.hooked import count
-from system.models.layers import ACTIVATIONS, NORMS, Add, FloatLayers, Form, LayerFactory, MapError, Mapped, Pair
+from system.models.layers import ACTIVATIONS, Add, Form, LayerFactory, MapError, Mapped, Pair
+from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.registry import unknown
 from system.spec import ModelSpec, StageSpec

@@ -16,7 +16,8 @@ from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, model_spec
 from system.models.counting import CostLayers, Counted
 from system.models.entry import agrees
-from system.models.layers import FORMS, FloatLayers
+from system.models.float_layers import FloatLayers
+from system.models.layers import FORMS
 from system.models.network import Network, build, complexity
 from system.models.reparam import deploy
 from tests.models.variants import BASE, inputs, randomised

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.models.blocks import BLOCKS
+from system.models.float_layers import FloatLayers
 from system.models.heads import AttentivePooling
-from system.models.layers import FloatLayers
 from system.models.network import Network, build
 from system.spec import ModelSpec, StageSpec
 from tests.models.variants import BASE, CLASSES, SMALL, inputs, randomised

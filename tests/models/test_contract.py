@@ -15,8 +15,9 @@ from system.files import write_yaml
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, model_spec
 from system.models.heads import HEADS, POOLINGS
-from system.models.layers import ACTIVATIONS, FORMS, NORMS
+from system.models.layers import ACTIVATIONS, FORMS
 from system.models.network import Network, build
+from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.runs import load_experiment
 from system.spec import ModelSpec

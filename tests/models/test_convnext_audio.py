@@ -15,8 +15,9 @@ from system.complexity import Map
 from system.features import LogMel
 from system.models.catalog import CATALOG, model_spec
 from system.models.convnext_audio import STEMS
+from system.models.float_layers import FloatLayers
 from system.models.hooked import count
-from system.models.layers import FORMS, Add, FloatLayers
+from system.models.layers import FORMS, Add
 from system.models.network import build, complexity
 from system.models.reparam import deploy
 from system.runs import load_experiment

@@ -17,7 +17,7 @@ from system.models.catalog import CATALOG
 from system.models.explain import differences, print_differences, print_layers, undercounted
 from system.models.forms import fold_norms, fresh
 from system.models.hooked import count
-from system.models.layers import LayerNorm2d
+from system.models.norms import LayerNorm2d
 from tests.models.variants import inputs, randomised
 
 SHAPE = (2, 6, 8)

@@ -16,10 +16,11 @@ from system.budget import Budget
 from system.complexity import Map
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, model_spec
+from system.models.float_layers import FloatLayers
 from system.models.heads import HEADS, POOLINGS
 from system.models.kt import FRAMES, ROADMAP, Step, specs
-from system.models.layers import NORMS, FloatLayers
 from system.models.network import build, complexity
+from system.models.norms import NORMS
 from system.spec import ModelSpec
 from tests.models.variants import BASE, inputs, randomised
 

@@ -16,8 +16,10 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, model_spec
 from system.models.entry import agrees
-from system.models.layers import FloatLayers, Form, GlobalResponse, SubBandNorm
+from system.models.float_layers import FloatLayers
+from system.models.layers import Form, SubBandNorm
 from system.models.network import build, complexity
+from system.models.norms import GlobalResponse
 from system.models.reference import CP_RESNET_C32, bc_resnet
 from system.models.report import entry_cost
 from tests.models.variants import BASE, CLASSES, inputs, randomised

@@ -11,7 +11,8 @@ from scipy.signal import correlate2d
 from torch import nn
 
 from system.complexity import Map
-from system.models.layers import FORMS, Branches, FloatLayers, NormConv
+from system.models.float_layers import FloatLayers
+from system.models.layers import FORMS, Branches, NormConv
 from system.models.network import build
 from system.models.reparam import deploy, deploy_state, fold, fold_before, merge_branches, merge_identity, merge_pair
 from tests.models.variants import BASE, CASES, CLASSES, SMALL, Case, inputs, randomised

@@ -11,8 +11,9 @@ from system.complexity import Shape
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG, Entry
 from system.models.heads import HEADS, POOLINGS
-from system.models.layers import ACTIVATIONS, NORMS, GlobalResponse, LayerScale
+from system.models.layers import ACTIVATIONS, LayerScale
 from system.models.network import complexity
+from system.models.norms import NORMS, GlobalResponse
 from system.models.stems import STEMS
 from system.spec import ModelSpec, StageSpec
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from system.models.layers import ACTIVATIONS, NORMS
+from system.models.layers import ACTIVATIONS
+from system.models.norms import NORMS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "operator_latency.py"
 

@@ -28,8 +28,9 @@ from system.config import parse
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.heads import POOLINGS
-from system.models.layers import ACTIVATIONS, NORMS
+from system.models.layers import ACTIVATIONS
 from system.models.network import build, complexity
+from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.spec import FeatureSpec, ModelSpec
 from tests.search.conftest import RandomChoices
