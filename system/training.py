@@ -73,7 +73,7 @@ class Trained:
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
-    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/memory_layout.py).
+    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/training_step.py).
 
     In PyTorch 2.11 the backward pass of a convolution from one channel to fewer than 16, in this layout, writes
     outside its memory: seen with a 5x5 kernel and stride 2x2, as crashes under glibc's heap checks.
