@@ -1,52 +1,54 @@
-"""Rungs and the rule at them; the model that chooses. Pure functions of curves and choices."""
+"""What curves promise and when a trial stops; the model that chooses. Pure functions of curves and choices."""
 
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.fidelity import FULL_FIRST, REDUCTION, rungs, stops
+from search.fidelity import FINISHED_FIRST, SPREAD, UNLIKELY, first_judged, promise, stops
 from search.propose import AT_RANDOM, CANDIDATES, FIRST_AT_RANDOM, Seen, choose, expected_improvement, wanted
 
+FINISHED = [[2.0, 1.5, 1.2, 1.1 + place, 1.05 + place, 1.0 + place] for place in (0.0, 0.1, 0.2, 0.3)]
 
-@pytest.mark.parametrize(
-    ("epochs", "found"), [(1, ()), (2, (1,)), (3, (1,)), (9, (1, 3)), (12, (1, 4)), (30, (1, 3, 10))]
-)
-def test_rungs_are_thirds_of_thirds(epochs: int, found: tuple[int, ...]) -> None:
-    assert rungs(epochs) == found
+
+@pytest.mark.parametrize(("epochs", "first"), [(1, 1), (2, 1), (3, 1), (6, 2), (9, 3), (10, 4), (30, 10)])
+def test_nothing_stops_in_the_first_third(epochs: int, first: int) -> None:
+    assert first_judged(epochs) == first
+    finished = [[1.0 - epoch / 100 for epoch in range(epochs)]] * FINISHED_FIRST
+    stopped = [epoch for epoch in range(1, epochs + 1) if stops([99.0] * epoch, finished, epochs)]
+    assert stopped == list(range(first, epochs))  # and never after its last epoch
+
+
+def test_a_promise_is_the_loss_less_what_others_gained() -> None:
+    mean, spread = promise([2.5, 2.0, 1.7, 1.5], [*FINISHED, [9.0, 9.0]], 6)
+    assert mean == pytest.approx(1.4)  # all gained 0.1 from the fourth epoch on
+    assert spread == pytest.approx(math.sqrt(3 * SPREAD**2 / (len(FINISHED) - 1 + 3)))
+    assert promise([2.5, 1.5], [[9.0, 9.0]], 6) == (1.5, math.inf)  # nothing is known
+    assert promise([2.0, 1.0], FINISHED, 2) == (1.0, 0.0)
 
 
 def test_the_first_trials_are_trained_to_the_end() -> None:
     others: list[list[float]] = []
-    for loss in range(FULL_FIRST):
-        assert stops([float(loss)], others, 9) is None
-        others.append([float(loss)])
-    assert stops([float(FULL_FIRST)], others, 9) == "after epoch 1 of 9 it was number 4 of 4; the best 2 go on"
+    for _ in range(FINISHED_FIRST):
+        assert stops([9.0, 9.0, 9.0], others, 6) is None
+        others.append([2.0, 1.8, 1.5, 1.3, 1.1, 1.0])
+    reason = stops([9.0, 9.0, 9.0], others, 6)
+    assert reason == "after epoch 3 of 6 it promises 8.500; the best has 1.000, a chance of 0.0%"
 
 
-def test_between_rungs_and_at_the_end_nothing_is_stopped() -> None:
-    others = [[0.1] * 9] * 10
-    assert [len(curve) for curve in ([9.0] * n for n in range(1, 10)) if stops(curve, others, 9)] == [1, 3]
-
-
-def test_only_those_that_got_there_are_compared() -> None:
-    short, long = [[0.1, 0.1]] * 20, [[0.5, 0.5, 0.5]] * 4
-    assert stops([1.0, 1.0, 0.4], short + long, 9) is None
-    assert stops([0.1, 0.1, 0.6], short + long, 9) is not None
-
-
-@given(st.lists(st.floats(0, 10), min_size=FULL_FIRST, max_size=30), st.floats(0, 10))
-def test_a_lower_loss_never_fares_worse_and_a_third_goes_on(losses: list[float], loss: float) -> None:
-    others = [[value] for value in losses]
-    if stops([loss], others, 9) is None:
-        assert stops([loss / 2], others, 9) is None
-    assert stops([min(losses)], others, 9) is None
-    below = sum(value < loss for value in losses)
-    assert (stops([loss], others, 9) is None) == (below < (len(losses) + 1) / REDUCTION)
+@given(st.floats(0, 5), st.floats(0, 5), st.integers(2, 5))
+def test_a_lower_loss_never_fares_worse(loss: float, less: float, epoch: int) -> None:
+    higher, lower = [[value] * epoch for value in (loss + less, loss)]
+    if stops(higher, FINISHED, 6) is None:
+        assert stops(lower, FINISHED, 6) is None
+    mean, spread = promise(lower, FINISHED, 6)
+    chance = 0.5 * math.erfc((mean - 1.0) / spread / math.sqrt(2))  # to be below the best of FINISHED
+    assert (stops(lower, FINISHED, 6) is None) == (chance >= UNLIKELY)
 
 
 def test_the_model_finds_what_makes_networks_good() -> None:
