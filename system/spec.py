@@ -213,6 +213,7 @@ class TrainSpec(Spec):
     ema_decay: Share = 0.999  # per step
     swa_start: Share = 0.75  # share of the training after which each epoch's weights count
     frozen_norms: Literal["none", "all", "all_but_stem"] = "none"  # BatchNorm that keeps statistics and parameters
+    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions in training; weights and scores are float32
 
     @model_validator(mode="after")
     def _milestones_fit(self) -> TrainSpec:

@@ -117,7 +117,10 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         x, target, taught = self.inputs(batch)
-        logits = self.network(x)
+        # half the bytes: twice the clips per second of a large network on a processor with bfloat16 instructions
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.spec.train.precision == "bfloat16"):
+            logits = self.network(x)
+        logits = logits.float()
         loss = self.task.loss(logits, target, self.spec.train.label_smoothing)
         if taught is not None:
             distill = self.spec.distill

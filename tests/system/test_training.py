@@ -59,6 +59,17 @@ def test_separable_classes_are_learned(trained: Trained) -> None:
     assert not trained.network.training
 
 
+def test_bfloat16_learns_as_well_and_leaves_float32_weights_and_scores(trained: Trained) -> None:
+    data = tiny.data()
+    mixed = fit(tiny.experiment(**LEARNS, precision="bfloat16"), data, device="cpu")
+    assert not same_weights(mixed.network, trained.network)
+    assert {value.dtype for value in mixed.network.parameters()} == {torch.float32}
+    logits = logits_of(mixed.network, data.test, mixed.mean, mixed.std)
+    assert log_loss_and_accuracy(logits, data.test.label)[1] > 0.85
+    validation = logits_of(mixed.network, data.validation, mixed.mean, mixed.std)
+    assert mixed.last.log_loss == pytest.approx(log_loss_and_accuracy(validation, data.validation.label)[0], abs=1e-5)
+
+
 def test_labels_without_relation_are_not_learned() -> None:
     """The score is of the validation part, not of what was trained on."""
     data = tiny.data(distance=0.0)
