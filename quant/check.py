@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,30 @@ MADE_BY = "python quant/run.py qat or ptq"
 
 
 def compare(folders: dict[str, Path]) -> str:
-    """A table with a column per backend, from its folder.
+    """A table with a column per backend of one run, from its folder. Raises RunError as `columns_of`."""
+    return f"{table(columns_of(folders))}\n({where()})"
+
+
+def compare_runs(runs: dict[str, dict[str, Path]]) -> str:
+    """A Markdown table with a column per run and backend; `runs`: the folders of each by backend."""
+    found = {
+        name if len(folders) == 1 else f"{name}, {backend}": cells
+        for name, folders in runs.items()
+        for backend, cells in columns_of(folders).items()
+    }
+    quantities = list(dict.fromkeys(key for cells in found.values() for key in cells))
+    rows = [["", *found], ["---"] * (len(found) + 1)]
+    rows += [[key, *(cells.get(key, "") for cells in found.values())] for key in quantities]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n({where()})"
+
+
+def where() -> str:
+    vnni = {True: ", with VNNI", False: ", without VNNI", None: ""}[has_vnni()]
+    return f"batch 1 on {cpu_name()}{vnni}"
+
+
+def columns_of(folders: dict[str, Path]) -> dict[str, dict[str, str]]:
+    """Backend -> quantity -> value of one run; its files are timed together.
 
     Raises RunError for a file that is missing, damaged, or not what it should be.
     """
@@ -28,9 +52,17 @@ def compare(folders: dict[str, Path]) -> str:
         check_integer(folder / "int8.onnx")
         models |= {"float": folder / "float.onnx", name: folder / "int8.onnx"}
     milliseconds = latency(models, noise(models["float"]))
-    vnni = {True: ", with VNNI", False: ", without VNNI", None: ""}[has_vnni()]
-    columns = {name: column(folder, milliseconds[name], milliseconds["float"]) for name, folder in folders.items()}
-    return f"{table(columns)}\n(batch 1 on {cpu_name()}{vnni})"
+    return {name: column(folder, milliseconds[name], milliseconds["float"]) for name, folder in folders.items()}
+
+
+def names_of(runs: Sequence[Path]) -> dict[str, Path]:
+    """Runs by the part of their paths that tells them apart, such as cp_mobile of a/cp_mobile/f1 and a/bc_resnet/f1."""
+    parts = [run.resolve().parts for run in runs]
+    while len({some[0] for some in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [some[1:] for some in parts]
+    while len({some[-1] for some in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [some[:-1] for some in parts]
+    return {"/".join(some): run for some, run in zip(parts, runs, strict=True)}
 
 
 def noise(path: Path) -> np.ndarray:

@@ -110,14 +110,23 @@ def export_deployment(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     from quant.backend import BACKENDS
-    from quant.check import compare
+    from quant.check import compare, compare_runs, names_of
 
-    folders = {name: args.run / "quant" / name for name in BACKENDS}
-    found = {name: folder for name, folder in folders.items() if (folder / "parity.json").is_file()}
-    if not found:
-        raise ConfigError(f"--run {args.run}: nothing is quantized yet; python quant/run.py qat --run {args.run}")
+    def quantized(run: Path) -> dict[str, Path]:
+        folders = {name: run / "quant" / name for name in BACKENDS}
+        found = {name: folder for name, folder in folders.items() if (folder / "parity.json").is_file()}
+        if not found:
+            raise ConfigError(f"--run {run}: nothing is quantized yet; python quant/run.py qat --run {run}")
+        return found
+
+    if args.beside:
+        if args.portable:
+            raise ConfigError("--portable is told of one run; leave --beside out")
+        print(compare_runs({name: quantized(run) for name, run in names_of([args.run, *args.beside]).items()}))
+        return
+    found = quantized(args.run)
     print(compare(found))
-    for name in [name for name in folders if name not in found]:
+    for name in [name for name in BACKENDS if name not in found]:
         command = "qat" if BACKENDS[name].trains else "ptq"
         print(f"{name}: not yet; python quant/run.py {command} --run {args.run} --backend {name}")
     if args.portable:
@@ -217,6 +226,7 @@ def main(argv: list[str]) -> None:
             p.add_argument("--ort", action="store_true", help="int8.ort, with --whole also whole.ort: for mobiles")
             p.add_argument("--c-array", action="store_true", help="weights.c, .h and .json for microcontrollers")
         if name == "check":
+            p.add_argument("--beside", type=Path, nargs="+", default=[], metavar="RUN", help="a table with other runs")
             p.add_argument("--portable", action="store_true", help="prove that no product overflows without VNNI")
         if name == "diagnose":
             p.add_argument("--segments", type=int, default=64, metavar="N", help="to watch the layers on (default: 64)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 
 from quant import frozen, qat
 from quant.backend import BACKENDS, load_backend
-from quant.check import compare, table
+from quant.check import compare, names_of, table
 from quant.graph import session
 from quant.run import main
 from system.checkpoint import Checkpoint, save_checkpoint
@@ -78,6 +79,20 @@ def test_two_backends_side_by_side(run: Path, capsys: pytest.CaptureFixture[str]
         cost = json.loads((run / "quant" / backend / "complexity.json").read_text())
         assert (cost["weight_bits"], cost["form"], cost["within_budget"]) == (8, "int8", True)
     assert "pytorch_quantization: not yet; python quant/run.py qat" in out
+    shutil.copytree(run, run.parent / "other")
+    main(["check", "--run", str(run), "--beside", str(run.parent / "other")])
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    names = [name.strip() for name in header.strip("|").split("|")]
+    assert names == ["", *(f"{folder}, {name}" for folder in ("run", "other") for name in ("brevitas", "onnxruntime"))]
+    accuracy = next(line for line in lines if line.startswith("| accuracy")).strip("|").split("|")[1:]
+    assert len(accuracy) == 4
+    assert accuracy[:2] == accuracy[2:]
+
+
+def test_runs_are_named_by_what_tells_them_apart() -> None:
+    runs = [Path("runs/a/cp_mobile/f1"), Path("runs/a/bc_resnet/f1"), Path("runs/b/ours/f1")]
+    assert list(names_of(runs)) == ["a/cp_mobile", "a/bc_resnet", "b/ours"]
+    assert list(names_of(runs[:2])) == ["cp_mobile", "bc_resnet"]
 
 
 def test_the_proof_and_the_price(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
