@@ -27,6 +27,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from search.patience import Patient
 from system.errors import ConfigError, RunError
 from system.runs import differences
+from system.spec import ExperimentSpec
 
 INTERRUPTED, INFEASIBLE, DUPLICATE, REASON = "interrupted", "infeasible", "duplicate", "reason"
 SETTINGS, MADE_WITH, WORKER = "settings", "made_with", "worker"
@@ -133,7 +134,8 @@ def bind(study: optuna.Study, settings: dict[str, Any], made_with: dict[str, Any
     if SETTINGS not in study.user_attrs:
         study.set_user_attr(MADE_WITH, made_with)
         study.set_user_attr(SETTINGS, settings)
-    if different := differences(study.user_attrs[SETTINGS], settings):  # read again: another may have been faster
+    there = study.user_attrs[SETTINGS]  # read again: another may have been faster
+    if different := differences(there, settings, usual=ExperimentSpec().plain()):
         raise RunError(
             f"{run}: the study {study.study_name!r} of this database was made with other settings "
             f"({'; '.join(different)}); give them, or another --study name"

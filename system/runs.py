@@ -56,11 +56,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`train.epochs: 30 there, 10 asked for`, for every leaf that differs."""
+def differences(old: Any, new: Any, path: str = "", usual: Any = None) -> list[str]:
+    """`train.epochs: 30 there, 10 asked for`, for every leaf that differs.
+
+    What `old` does not name, because it was written before that setting was there, has the value that it has in
+    `usual`: a new setting's default leaves everything as it was.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new})
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".strip("."))]
+        found, least = [], usual if isinstance(usual, dict) else {}
+        for key in sorted({*old, *new}):
+            default = least.get(key)
+            found += differences(old.get(key, default), new.get(key), f"{path}.{key}".strip("."), default)
+        return found
     return [] if old == new else [f"{path}: {old} there, {new} asked for"]
 
 
@@ -74,7 +81,7 @@ def check_same(path: Path, settings: dict[str, Any]) -> bool:
     old = load_yaml(path)
     old.pop("provenance", None)
     new = {key: value for key, value in settings.items() if key != "provenance"}
-    if different := differences(old, new):
+    if different := differences(old, new, usual=ExperimentSpec().plain()):
         raise RunError(
             f"{path.parent} holds another experiment ({'; '.join(different)}); "
             "give the settings it has, or another --run folder"

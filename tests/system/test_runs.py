@@ -12,6 +12,7 @@ from system import __version__, runs
 from system.config import load_yaml
 from system.errors import ConfigError, RunError
 from system.runs import check_same, differences, git_commit, load_experiment, locked, provenance, write_settings
+from system.spec import ExperimentSpec
 from tests import tiny
 
 
@@ -51,6 +52,17 @@ def test_other_settings_are_refused_with_every_difference(tmp_path: Path) -> Non
     ):
         assert difference in message
     assert message.count(" asked for") == 3
+
+
+def test_a_run_from_before_a_setting_was_there_had_its_default(tmp_path: Path) -> None:
+    spec = ExperimentSpec()
+    older = spec.plain()
+    del older["train"]["precision"], older["distill"]
+    write_settings(tmp_path / "config.yaml", older, {})
+    assert check_same(tmp_path / "config.yaml", spec.plain())
+    asked = spec.changed(train=spec.train.changed(precision="bfloat16"))
+    with pytest.raises(RunError, match=r"train\.precision: float32 there, bfloat16 asked for"):
+        check_same(tmp_path / "config.yaml", asked.plain())
 
 
 def test_differences_of_lists_and_missing_parts() -> None:
