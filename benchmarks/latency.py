@@ -2,12 +2,13 @@
 """INT8 against float, the deploy form against the train form, and networks against each other, under ONNX Runtime.
 
     python benchmarks/latency.py dcase2024_baseline cp_mobile runs/mine --json latency.json
+    python benchmarks/latency.py dcase2024_baseline system/configs/best_fast.yaml,model.width=14
 
-A network is a run that was quantized (its own files) or a name of the catalogue (fresh weights: latency does not depend
-on them), which is quantized after calibration on noise. All of them and all of their forms take turns in one process,
-so that a busy machine disturbs them alike; medians, with the tenth and the ninetieth percentile. `float` is the deploy
-form in float32, `train` the train form, whose branches the runtime does not merge. The first network's float form is
-what all others are compared with.
+A network is a run that was quantized (its own files), a name of the catalogue, or a configuration with settings; these
+have fresh weights, as latency does not depend on them, and are quantized after calibration on noise. All of them and
+all of their forms take turns in one process, so that a busy machine disturbs them alike; medians, with the tenth and
+the ninetieth percentile. `float` is the deploy form in float32, `train` the train form, whose branches the runtime does
+not merge. The first network's float form is what all others are compared with.
 """
 
 # ruff: noqa: E402 (this clone comes first on the path)
@@ -19,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +32,13 @@ import torch
 from torch import nn
 
 from quant.backend import load_backend
+from quant.check import names_of
 from quant.graph import check_float, check_integer, read_graph, session
 from quant.graph_cost import graph_complexity
 from quant.portable import has_vnni
 from system.checkpoint import load_checkpoint
 from system.complexity import Shape
+from system.config import override, parse
 from system.errors import ConfigError, RunError, guarded
 from system.files import write_json
 from system.models.catalog import CATALOG
@@ -43,6 +47,8 @@ from system.models.reparam import deploy
 from system.onnx_float import INPUT, export_float
 from system.progress import progress
 from system.registry import unknown
+from system.runs import load_experiment
+from system.spec import ExperimentSpec, ModelSpec
 from system.throughput import machine
 
 WARM_UP = 10
@@ -66,26 +72,40 @@ def of_run(run: Path, backend: str, folder: Path) -> Forms:
     return Forms(shape, files)
 
 
+def of_config(text: str, folder: Path) -> Forms:
+    """A configuration, and settings of it after commas, with fresh weights for ten classes."""
+    file, *settings = text.split(",")
+    plain = override(load_experiment(Path(file)).plain(), settings)
+    experiment = parse(ExperimentSpec, plain, file)
+    return fresh(experiment.model, None, experiment.input_shape(), 10, folder)
+
+
 def of_catalogue(name: str, folder: Path) -> Forms:
-    """Fresh weights; a network without a specification is quantized by ONNX Runtime, and has one float form."""
     entry = CATALOG[name]
+    return fresh(entry.spec, entry.module, entry.shape, entry.classes, folder)
+
+
+def fresh(
+    spec: ModelSpec | None, module: Callable[[int], nn.Module] | None, shape: Shape, classes: int, folder: Path
+) -> Forms:
+    """Fresh weights; a network without a specification is quantized by ONNX Runtime, and has one float form."""
     torch.manual_seed(0)
-    noise = [torch.randn(4, *entry.shape)]
+    noise = [torch.randn(4, *shape)]
     files = {form: folder / f"{form}.onnx" for form in ("train", "float", "int8")}
     network: nn.Module
-    if entry.spec is not None:
-        trained = build(entry.spec, entry.shape, entry.classes).eval()
-        network, backend = deploy(trained, entry.spec, entry.shape, entry.classes), load_backend("brevitas")
-        export_float(trained, entry.shape, files["train"])
+    if spec is not None:
+        trained = build(spec, shape, classes).eval()
+        network, backend = deploy(trained, spec, shape, classes), load_backend("brevitas")
+        export_float(trained, shape, files["train"])
     else:
-        assert entry.module is not None
-        network, backend = entry.module(entry.classes).eval(), load_backend("onnxruntime")
+        assert module is not None
+        network, backend = module(classes).eval(), load_backend("onnxruntime")
         del files["train"]
-    export_float(network, entry.shape, files["float"])
-    quantized = backend.prepare(network, entry.spec, entry.shape, entry.classes)  # type: ignore[arg-type]
+    export_float(network, shape, files["float"])
+    quantized = backend.prepare(network, spec, shape, classes)  # type: ignore[arg-type]
     backend.calibrate(quantized, noise)
-    backend.export_onnx(backend.freeze(quantized), entry.shape, files["int8"], 17)
-    return Forms(entry.shape, files)
+    backend.export_onnx(backend.freeze(quantized), shape, files["int8"], 17)
+    return Forms(shape, files)
 
 
 def measure(networks: dict[str, Forms], threads: int, batch: int, turns: int) -> list[dict[str, Any]]:
@@ -140,7 +160,7 @@ def show(found: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="+", metavar="NETWORK", help="a run folder, or a name of the catalogue")
+    parser.add_argument("networks", nargs="+", metavar="NETWORK", help="run folder, name, or FILE.yaml[,KEY=VALUE]")
     parser.add_argument("--backend", default="brevitas", help="whose file of a run")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 32])
@@ -148,19 +168,25 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    runs = [Path(name) for name in args.networks if Path(name).is_dir()]
+    names = (
+        {str(run): name for name, run in names_of(runs).items()} if len(runs) > 1 else {str(r): r.name for r in runs}
+    )
     with tempfile.TemporaryDirectory() as temporary:
         networks: dict[str, Forms] = {}
         for number, name in enumerate(args.networks):
             folder = Path(temporary) / str(number)
             folder.mkdir()
             if Path(name).is_dir():
-                networks[Path(name).name] = of_run(Path(name), args.backend, folder)
+                networks[names[Path(name)]] = of_run(Path(name), args.backend, folder)
+            elif Path(name.partition(",")[0]).is_file():
+                networks[name.removeprefix("system/configs/")] = of_config(name, folder)
             elif name in CATALOG:
                 networks[name] = of_catalogue(name, folder)
             else:
-                raise ConfigError(f"{name}: no such run folder; {unknown('model', name, CATALOG)}")
+                raise ConfigError(f"{name}: no such run folder or file; {unknown('model', name, CATALOG)}")
         if len(networks) < len(args.networks):
-            raise RunError("two networks have one name; rename a run folder")
+            raise RunError("two networks have one name; give each once")
         found = {"machine": {**machine(), "vnni": has_vnni(), "cores": os.cpu_count()}, "networks": described(networks)}
         print(", ".join(f"{key} {value}" for key, value in found["machine"].items() if value is not None))
         for name, row in found["networks"].items():
