@@ -102,7 +102,7 @@ def test_a_trial_behind_the_others_is_pruned_and_recorded(search: Search, fit: M
     assert states(result)["PRUNED"] == 1
     pruned = next(trial for trial in result["trials"] if trial["state"] == "PRUNED")
     assert pruned["log_loss"] == pytest.approx(2.1)  # after the first of two epochs
-    assert pruned["reason"] == "after epoch 1 of 2 it was number 5 of 5; the best 2 go on"
+    assert pruned["reason"] == "after epoch 1 of 2 it promises 2.000; the best has 1.000, a chance of 0.0%"
     assert result["best"]["log_loss"] == 1.0
 
 
