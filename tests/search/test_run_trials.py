@@ -64,7 +64,7 @@ def test_search_json_has_its_keys(search: Search, fit: MadeUpFit) -> None:
 
 
 def test_known_designs_come_first(tmp_path: Path, fit: MadeUpFit) -> None:
-    Search(tmp_path / "run", fit, Budget.parse("20k_params")).until(len(space.KNOWN_DESIGNS) + 1)
+    Search(tmp_path / "run", fit, (Budget.parse("20k_params"),)).until(len(space.KNOWN_DESIGNS) + 1)
     blocks = [spec.model.block for spec in fit.trained]
     assert blocks[:-1] == [design["block"] for design in space.KNOWN_DESIGNS]
 
@@ -150,7 +150,7 @@ def test_a_space_that_holds_no_more_ends_the_search(
 ) -> None:
     monkeypatch.setattr(worker, "MOST_DRAWS", 5)
     one_design = tuple(row._replace(values=row.values[:1]) for row in space.DEFAULT)
-    search.plan = replace(search.plan, space=one_design, budget=Budget.parse("20k_params"))
+    search.plan = replace(search.plan, space=one_design, budgets=(Budget.parse("20k_params"),))
     search.until(4)
     assert len(fit.trained) == 1
     assert "the space holds no more" in capsys.readouterr().out
