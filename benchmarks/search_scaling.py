@@ -61,7 +61,7 @@ def rate(workers: int, trials: int, url: str, folder: Path, fit: Any) -> float:
     run.mkdir()
     study = f"scaling-{workers}-{time.time():.0f}"
     plan = Plan(
-        experiment(), Budget.parse("1M_macs"), url or f"sqlite:///{run}/study.db", study, run, trials, "cpu",
+        experiment(), (Budget.parse("1M_macs"),), url or f"sqlite:///{run}/study.db", study, run, trials, "cpu",
         quiet=True, fit=fit,
     )  # fmt: skip
     plan.open()

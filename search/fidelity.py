@@ -52,7 +52,8 @@ def promise(curve: Curve, others: Sequence[Curve], epochs: int) -> tuple[float, 
 def stops(curve: Curve, others: Sequence[Curve], epochs: int) -> str | None:
     """Why the trial of this curve stops after its last epoch, or None if it goes on.
 
-    `others` are the curves of the trials before it, as long as each got, of trainings of the same `epochs`.
+    `others` are the curves of the trials of its budget before it, as long as each got, of trainings of the same
+    `epochs`.
     """
     epoch = len(curve)
     finished = [other[-1] for other in others if len(other) == epochs]

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.objective import curve_of
-from search.report import best_of
+from search.report import best_of, by_level, title_of
+from search.space import BUDGET
 from search.storage import record_of, state_of, trials_of, was_trained
 from search.worker import Plan
 from system.progress import duration
@@ -59,12 +60,12 @@ def render(trials: Sequence[FrozenTrial], plan: Plan, seconds: float, before: in
     shown = Table(*COLUMNS, box=None, pad_edge=False)
     done = [trial for trial in trials if was_trained(trial)]
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    best = best_of([record_of(trial) for trial in done])
+    best = [found["number"] for ones in by_level(map(record_of, done)).values() if (found := best_of(ones))]
     latest = done[-LATEST:]
-    if best is not None and best["number"] not in [trial.number for trial in latest]:
-        latest = [trials[best["number"]], *latest]
+    recent = {trial.number for trial in latest}
+    latest = [trials[number] for number in best if number not in recent] + latest
     for trial in [*latest, *running]:
-        style = "bold green" if best and trial.number == best["number"] else "dim" if trial in running else None
+        style = "bold green" if trial.number in best else "dim" if trial in running else None
         shown.add_row(*cells(trial, plan.experiment.train.epochs), style=style)
     return Group(shown, Text(summary(trials, plan, seconds, len(done) - before)))
 
@@ -72,7 +73,8 @@ def render(trials: Sequence[FrozenTrial], plan: Plan, seconds: float, before: in
 def cells(trial: FrozenTrial, epochs: int) -> list[str]:
     record, curve = record_of(trial), curve_of(trial)
     spec = record["spec"] or {}
-    network = ", ".join(str(spec.get(key, "")) for key in ("block", "activation", "norm", "pooling", "width"))
+    words = [record.get(BUDGET), *(spec.get(key, "") for key in ("block", "activation", "norm", "pooling", "width"))]
+    network = ", ".join(str(word) for word in words if word is not None)
     begun = trial.datetime_start or datetime.now()
     seconds = record["seconds"] or (datetime.now() - begun).total_seconds()
     return [
@@ -88,7 +90,7 @@ def summary(trials: Sequence[FrozenTrial], plan: Plan, seconds: float, trained_h
     infeasible = sum(state_of(trial) == "INFEASIBLE" for trial in trials)
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     parts = [
-        f"{plan.budget.text}: {len(states)} of {plan.trials} trained: {states.count('COMPLETE')} to the end, "
+        f"{title_of(plan.budgets)}: {len(states)} of {plan.trials} trained: {states.count('COMPLETE')} to the end, "
         f"{states.count('PRUNED')} stopped early, {states.count('FAILED')} failed",
         f"{infeasible} draws infeasible",
         f"{running} running",

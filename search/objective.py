@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from search import storage
 from search.claims import signs_of_life
 from search.fidelity import Curve, stops
 from search.fit_width import Fitted, fit_width
-from search.space import DEFAULT, Choices, Space
+from search.space import BUDGET, DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
 from system.errors import TrainingError
@@ -36,7 +36,7 @@ class Objective:
     """What all trials share. `experiment.train.epochs` is the length of a trial."""
 
     experiment: ExperimentSpec
-    budget: Budget
+    budgets: tuple[Budget, ...]  # several: the levels of a front, which are a row of the space
     data: PreparedData
     device: str
     space: Space = DEFAULT
@@ -45,7 +45,12 @@ class Objective:
 
     def fitted(self, choices: Choices) -> Fitted:
         shape = self.experiment.changed(features=table.features_of(choices, self.experiment.features)).input_shape()
-        return fit_width(table.spec_of(choices), self.budget, shape, len(self.data.classes))
+        return fit_width(table.spec_of(choices), self.budget_of(choices), shape, len(self.data.classes))
+
+    def budget_of(self, choices: Choices) -> Budget:
+        """What the width of these choices is solved for."""
+        level = choices.get(BUDGET, self.budgets[0].text)
+        return next(budget for budget in self.budgets if budget.text == level)
 
     def described(self, choices: Choices, fitted: Fitted) -> dict[str, Any]:
         """The attributes of a trial that say what is trained."""
@@ -64,7 +69,7 @@ class Objective:
         def on_epoch(row: Epoch) -> None:
             history.append(row)
             storage.report(study, trial, row.epoch, row.log_loss)
-            others = [curve_of(other) for other in storage.trials_of(study) if other.number != trial.number]
+            others = [curve_of(other) for other in rivals_of(trial, storage.trials_of(study))]
             if reason := stops([row.log_loss for row in history], others, self.experiment.train.epochs):
                 raise Stopped(reason)
 
@@ -88,7 +93,9 @@ class Objective:
             last = history[-1]
             found = {"epochs": last.epoch, "log_loss": last.log_loss, "accuracy": last.accuracy, **found}
         found["seconds"] = round(time.monotonic() - started, 3)
-        storage.end(study, trial, state, found, found["log_loss"] if state == TrialState.COMPLETE else None)
+        known = {**trial.user_attrs, **found}
+        values = [known[name] for name in storage.objectives_of(study)] if state == TrialState.COMPLETE else None
+        storage.end(study, trial, state, found, values)
         return state
 
     def _data(self, features: FeatureSpec) -> PreparedData:
@@ -112,6 +119,12 @@ def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> 
     """The experiment with the network, and the front end if that is searched, of a trial's attributes or record."""
     front_end = {"features": attributes["features"]} if attributes.get("features") else {}
     return experiment.changed(model=attributes["spec"], **front_end)
+
+
+def rivals_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that one is compared with: all others of its budget. A large network is no measure of small ones."""
+    level = storage.level_of(trial)
+    return [other for other in trials if other.number != trial.number and storage.level_of(other) == level]
 
 
 def curve_of(trial: FrozenTrial) -> Curve:

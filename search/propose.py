@@ -5,6 +5,9 @@ well as the choices. It is a Bayesian linear regression (MacKay 1992, "Bayesian 
 of each choice: with a few dozen trials there is little more to be learnt than which values are good (a random forest
 ranked the rest of 150 trained candidates no better, from 15, 30 or 60 of them). Trainings that were cut short teach it
 what they promised, at half the weight.
+
+The budgets of a front share the model, to which the budget is one more choice. What is to be improved on is the best of
+the candidates' own budget.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from search.fidelity import Curve, promise
+from search.space import BUDGET
 
 Features = Mapping[str, Any]  # a candidate's choices, and its cost
 FIRST_AT_RANDOM = 8  # trials before the model is asked
@@ -38,26 +42,29 @@ def wanted(seen: Sequence[Seen], rng: np.random.Generator) -> int:
 def choose(seen: Sequence[Seen], candidates: Sequence[Features], epochs: int, rng: np.random.Generator) -> int:
     """The index of the candidate that promises the largest improvement after `epochs` epochs.
 
-    Expected improvement over the best predicted loss of `seen`, under the model's normal distribution; `rng` breaks
-    ties.
+    Expected improvement over the best predicted loss of those `seen` within the candidates' budget, or of the
+    candidates themselves if there is none, under the model's normal distribution; `rng` breaks ties.
     """
     if len(candidates) == 1:
         return 0
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.linear_model import BayesianRidge
 
-    curves = [one.curve for one in seen]
+    curves: dict[Any, list[Curve]] = {}
+    for one in seen:
+        curves.setdefault(one.features.get(BUDGET), []).append(one.curve)
     vectorizer, model = DictVectorizer(sparse=False), BayesianRidge()
     known = vectorizer.fit_transform([one.features for one in seen])
-    promised = [promise(curve, curves, epochs)[0] for curve in curves]
-    model.fit(known, promised, sample_weight=[1.0 if len(curve) == epochs else CUT_SHORT for curve in curves])
+    promised = [promise(one.curve, curves[one.features.get(BUDGET)], epochs)[0] for one in seen]
+    model.fit(known, promised, sample_weight=[1.0 if len(one.curve) == epochs else CUT_SHORT for one in seen])
 
     def predicted(all_features: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(invalid="ignore"):  # where all columns are known by heart, rounding makes variances negative
             mean, spread = model.predict(vectorizer.transform(all_features), return_std=True)
         return mean, np.nan_to_num(spread)
 
-    best = predicted([one.features for one in seen])[0].min()
+    rivals = [one.features for one in seen if one.features.get(BUDGET) == candidates[0].get(BUDGET)]
+    best = predicted(rivals or candidates)[0].min()
     mean, spread = predicted(candidates)
     unknown = np.sqrt(np.maximum(spread**2 - 1 / model.alpha_, 0))  # without the noise of a single training
     order = rng.permutation(len(candidates))

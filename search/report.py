@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 
+from search.space import BUDGET
 from search.storage import record_of
 from system.budget import Budget
 from system.files import write_csv, write_json, write_with
 
 Record = dict[str, Any]
+AnyRecord = TypeVar("AnyRecord", bound=Mapping[str, Any])
 PARETO_COLUMNS = ("number", "params", "macs", "log_loss", "accuracy")
 STATE_LOOKS = {"COMPLETE": ("o", "#1b6ca8"), "PRUNED": ("x", "#9a9a9a")}
 
 
-def best_of(trials: Sequence[Record]) -> Record | None:
+def title_of(budgets: Sequence[Budget]) -> str:
+    return " | ".join(budget.text for budget in budgets)
+
+
+def by_level(trials: Iterable[AnyRecord]) -> dict[str | None, list[AnyRecord]]:
+    """The trials of each budget of a front, in the order in which the budgets come; of another search all, by None."""
+    found: dict[str | None, list[AnyRecord]] = {}
+    for trial in trials:
+        found.setdefault(trial.get(BUDGET), []).append(trial)
+    return found
+
+
+def best_of(trials: Iterable[Record]) -> Record | None:
     """The finished trial with the lowest validation log loss."""
     complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
     return min(complete, key=lambda trial: trial["log_loss"], default=None)
@@ -34,22 +48,25 @@ def pareto_of(trials: Sequence[Record]) -> list[Record]:
     return sorted((trial for trial in complete if not beaten(trial)), key=lambda trial: trial["macs"])
 
 
-def write_search(run: Path, study: optuna.Study, budget: Budget) -> Record | None:
-    """Write search.json and pareto.csv as the study stands; returns the best trial so far."""
+def write_search(run: Path, study: optuna.Study, budgets: Sequence[Budget]) -> Record | None:
+    """Write search.json and pareto.csv as the study stands; returns the best trial so far, at whatever cost."""
     trials = [record_of(trial) for trial in study.get_trials(deepcopy=False)]
     trials = [trial for trial in trials if trial["state"] not in ("RUNNING", "WAITING")]
     best, pareto = best_of(trials), pareto_of(trials)
-    keys = ("number", "params", "macs", "log_loss", "accuracy", "spec")
+    level = (BUDGET,) if len(budgets) > 1 else ()
+    keys = (*level, "number", "params", "macs", "log_loss", "accuracy", "spec")
+    limits = [budget.summary() for budget in budgets]
     write_json(
         run / "search.json",
         {
-            "budget": budget.summary(),
+            **({"front": limits} if level else {"budget": limits[0]}),
             "trials": trials,
             "best": {key: best[key] for key in keys} if best else None,
             "pareto": [{key: trial[key] for key in keys} for trial in pareto],
         },
     )
-    write_csv(run / "pareto.csv", PARETO_COLUMNS, [[trial[key] for key in PARETO_COLUMNS] for trial in pareto])
+    columns = (*level, *PARETO_COLUMNS)
+    write_csv(run / "pareto.csv", columns, [[trial[key] for key in columns] for trial in pareto])
     return best
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import report_plots as plots
 from search.dry_run import described, limit_name
 from search.explain import explanation
-from search.report import best_of
+from search.report import best_of, pareto_of, title_of
 from search.storage import record_of, trials_of
 from system.budget import QUANTITIES, Budget
 from system.checkpoint import load_checkpoint
@@ -29,14 +29,18 @@ LISTED = 15  # trials in the table of the best
 LEAST_FOR_IMPORTANCE = 6  # finished trials
 
 
-def write_report(run: Path, study: optuna.Study, experiment: ExperimentSpec, classes: int, budget: Budget) -> None:
+def write_report(
+    run: Path, study: optuna.Study, experiment: ExperimentSpec, classes: int, budgets: Sequence[Budget]
+) -> None:
     """report.html of the study as it stands, with the test score of the winner if that is trained already.
+
+    Of several budgets it shows the front in place of a winner.
 
     `experiment` is the winner's training, of whatever network.
     """
     trials = [shown(trial) for trial in trials_of(study)]
     trials = [trial for trial in trials if trial["state"] not in ("RUNNING", "WAITING")]
-    write_text(run / "report.html", page(run, trials, importances(study), experiment, classes, budget))
+    write_text(run / "report.html", page(run, trials, importances(study), experiment, classes, budgets))
 
 
 def shown(trial: FrozenTrial) -> dict[str, Any]:
@@ -45,28 +49,32 @@ def shown(trial: FrozenTrial) -> dict[str, Any]:
 
 def page(
     run: Path, trials: Sequence[dict[str, Any]], important: Mapping[str, float], experiment: ExperimentSpec,
-    classes: int, budget: Budget,
+    classes: int, budgets: Sequence[Budget],
 ) -> str:  # fmt: skip
     """The page's text. `trials`: as in search.json, with their `choices` and the `limit` that one is over."""
     complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
-    best = best_of(trials)
+    best = best_of(trials) if len(budgets) == 1 else None
+    listed = sorted(complete, key=lambda trial: trial["log_loss"])[:LISTED] if best else pareto_of(trials)
+    limits: dict[str, list[float]] = {}
+    for quantity, limit in (item for budget in budgets for item in budget.limits().items()):
+        limits[quantity] = sorted({*limits.get(quantity, []), limit})
     rows = sorted(important, key=lambda name: -important[name]) or varied(complete)
     found = environment(Path(__file__).parent)
     found.filters["described"] = described
     return found.get_template("report_page.html").render(
-        title=f"Search within {budget.text}",
+        title=f"Search within {title_of(budgets)}",
         run=run.name,
         experiment=experiment,
-        limits=[(QUANTITIES[quantity][1], limit) for quantity, limit in budget.limits().items()],
-        view=budget.view,
+        several=len(budgets) > 1,
+        view=budgets[0].view,
         counts=Counter(trial["state"] for trial in trials),
         infeasible=Counter(limit_name(t["limit"]) for t in trials if t["state"] == "INFEASIBLE").most_common(),
         reasons=Counter(t.get("reason", "") for t in trials if t["state"] == "FAILED").most_common(),
         seconds=sum(trial["seconds"] or 0 for trial in trials),
-        best=sorted(complete, key=lambda trial: trial["log_loss"])[:LISTED],
-        winner=winner(run, best, experiment, classes, budget) if best else None,
+        best=listed,
+        winner=winner(run, best, experiment, classes, budgets[0]) if best else None,
         history=Markup(plots.history(trials)) if complete else None,
-        fronts=Markup(plots.fronts(trials, budget.limits())) if complete else None,
+        fronts=Markup(plots.fronts(trials, limits)) if complete else None,
         importance=Markup(plots.importance_bars(important)) if important else None,
         parallel=Markup(plots.parallel(trials, rows[:COORDINATES])) if len(complete) > 1 and rows else None,
         least=LEAST_FOR_IMPORTANCE,
@@ -85,16 +93,21 @@ def importances(study: optuna.Study) -> dict[str, float]:
     Of the choices that every trial makes; empty where there are too few trials, or all losses are one.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in finished}) < 2:
+    if len(finished) < LEAST_FOR_IMPORTANCE or len({trial.values[0] for trial in finished}) < 2:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=log_loss)
         except (ValueError, RuntimeError):  # no choice that all trials share varies
             return {}
     return {name: float(share) for name, share in found.items() if share > 0}
+
+
+def log_loss(trial: FrozenTrial) -> float:
+    """The first objective of any study."""
+    return float(trial.values[0])
 
 
 def winner(

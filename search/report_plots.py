@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from search.report import by_level
 from system.page.figure import ACCENT, INK, LINE, MUTED, PAPER, SECOND, svg
 
 Record = Mapping[str, Any]
 BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
 LOSSES = colormaps["viridis_r"]  # low losses dark
+COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5fb0", "#c77d1e", "#0f9aa8", "#b3478c", "#6b6b1d")  # of budgets
+MARKERS = ("o", "s", "^", "D", "v", "P", "*", "X")
 LEAST_SHARE = 0.005  # of the variance, for a bar
 
 
+class Look(NamedTuple):
+    """How the finished trials of one budget look in a figure; in a search of one budget, those of the search."""
+
+    name: str
+    colour: str
+    marker: str
+    line: str  # colour of the line through its best
+    line_name: str | None
+    done: Sequence[Record]
+
+
+def looks(trials: Sequence[Record]) -> list[Look]:
+    """The look of each budget that has finished trials."""
+    found = []
+    for index, (level, ones) in enumerate(by_level(trials).items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        done = [trial for trial in ones if trial["state"] == "COMPLETE"]
+        single = Look("finished", ACCENT, "o", SECOND, "best so far", done)
+        found.append(single if level is None else Look(level, colour, marker, colour, None, done))
+    return [look for look in found if look.done]
+
+
 def history(trials: Sequence[Record]) -> str:
-    """Validation log loss by trial, and the lowest so far."""
-    complete = [t for t in trials if t["state"] == "COMPLETE"]
+    """Validation log loss by trial, and the lowest so far; of a front, for each budget."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for state, marker, colour, label in (
-            ("PRUNED", "x", MUTED, "stopped early, where it stood"), ("COMPLETE", "o", ACCENT, "finished"),
-        ):  # fmt: skip
-            shown = [t for t in trials if t["state"] == state and t["log_loss"] is not None]
-            if shown:
-                axes.plot([t["number"] for t in shown], [t["log_loss"] for t in shown], marker, color=colour,
-                          markersize=6, label=f"{label} ({len(shown)})")  # fmt: skip
-        lowest = np.minimum.accumulate([t["log_loss"] for t in complete])
-        axes.step([t["number"] for t in complete], lowest, where="post", color=SECOND, label="best so far")
+        cut = [t for t in trials if t["state"] == "PRUNED" and t["log_loss"] is not None]
+        if cut:
+            axes.plot([t["number"] for t in cut], [t["log_loss"] for t in cut], "x", color=MUTED, markersize=6,
+                      label=f"stopped early, where it stood ({len(cut)})")  # fmt: skip
+        for look in looks(trials):
+            numbers, losses = [t["number"] for t in look.done], [t["log_loss"] for t in look.done]
+            axes.plot(numbers, losses, look.marker, color=look.colour, markersize=6,
+                      label=f"{look.name} ({len(losses)})")  # fmt: skip
+            axes.step(numbers, np.minimum.accumulate(losses), where="post", color=look.line, label=look.line_name)
         axes.set_xlabel("trial")
         axes.set_ylabel("validation log loss (nats)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -42,8 +66,8 @@ def history(trials: Sequence[Record]) -> str:
     return svg(draw, "history", "Validation log loss of each trial", (10, 3.8))
 
 
-def fronts(trials: Sequence[Record], limits: Mapping[str, float]) -> str:
-    """Validation log loss against parameters and MACs, each with the trials that no other beats, and the limit."""
+def fronts(trials: Sequence[Record], limits: Mapping[str, Sequence[float]]) -> str:
+    """Validation log loss against parameters and MACs, each with the trials that no other beats, and the limits."""
     complete = [t for t in trials if t["state"] == "COMPLETE"]
 
     def draw(figure: Figure) -> None:
@@ -52,7 +76,9 @@ def fronts(trials: Sequence[Record], limits: Mapping[str, float]) -> str:
             (panels[0], "params", 1e3, "parameters (thousands)"),
             (panels[1], "macs", 1e6, "MACs per segment (millions)"),
         ):  # fmt: skip
-            axes.plot([t[key] / unit for t in complete], [t["log_loss"] for t in complete], "o", color=ACCENT)
+            for look in looks(trials):
+                axes.plot([t[key] / unit for t in look.done], [t["log_loss"] for t in look.done], look.marker,
+                          color=look.colour, label=look.name)  # fmt: skip
             front = front_of(complete, key)
             axes.step([t[key] / unit for t in front], [t["log_loss"] for t in front], where="post", color=SECOND,
                       label="front")  # fmt: skip
@@ -60,8 +86,8 @@ def fronts(trials: Sequence[Record], limits: Mapping[str, float]) -> str:
                 axes.annotate(f"{t['number']}", (t[key] / unit, t["log_loss"]), xytext=(5, 5),
                               textcoords="offset points")  # fmt: skip
             axes.plot([], [], color=INK, linestyle=":", label="limit")
-            if key in limits:
-                axes.axvline(limits[key] / unit, color=INK, linestyle=":")
+            for limit in limits.get(key, ()):
+                axes.axvline(limit / unit, color=INK, linestyle=":")
             axes.set_xscale("log")
             low, high = axes.get_xlim()
             axes.xaxis.set_major_locator(MaxNLocator(5) if high < 20 * low else LogLocator(subs=(1, 2, 5)))
@@ -70,7 +96,7 @@ def fronts(trials: Sequence[Record], limits: Mapping[str, float]) -> str:
             axes.set_xlabel(label)
             axes.grid()
         panels[0].set_ylabel("validation log loss (nats)")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
 
     return svg(draw, "fronts", "Validation log loss against what a network costs", (10, 3.8))
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Search a network within a budget and train the winner: python search/run.py --budget 128k_params_30M_macs"""
+"""Search a network within a budget and train the winner: python search/run.py --budget 128k_params_30M_macs
+
+Or search what each of several budgets buys: python search/run.py --front 8k_params_1M_macs,32k_params_3M_macs
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import RunError, guarded
+from system.errors import ConfigError, RunError, guarded
 
 if TYPE_CHECKING:
     from search.worker import Plan
@@ -27,8 +30,12 @@ TRIALS, EPOCHS = 5, 2  # make search: ten minutes at most on two cores
 def options(argv: list[str]) -> argparse.Namespace:
     from system.options import add_common_options, add_experiment_options
 
-    parser = argparse.ArgumentParser(prog="search/run.py", description=__doc__)
-    parser.add_argument("--budget", required=True, metavar="B", help="limits: 128k_params_30M_macs, dcase2022, ...")
+    parser = argparse.ArgumentParser(prog="search/run.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    within = parser.add_mutually_exclusive_group(required=True)
+    within.add_argument("--budget", metavar="B", help="limits: 128k_params_30M_macs, dcase2022, ...")
+    within.add_argument("--front", metavar="B,B,...", help="one study of several budgets, which share the trials: the "
+                        "front of loss, MACs and parameters; no winner is trained")  # fmt: skip
     parser.add_argument("--view", choices=("strictest", "exact", "torchinfo"), default="strictest",
                         help="how MACs are counted (default: the largest of the official views)")  # fmt: skip
     parser.add_argument("--trials", type=_count, default=TRIALS, help=f"trials trained, over all restarts ({TRIALS})")
@@ -50,7 +57,9 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its storage")
     parser.add_argument("--reclaim", action="store_true", help="no other machine works on this study: take its trials "
                         "that other machines began")  # fmt: skip
-    parser.add_argument("--run", type=Path, metavar="runs/NAME", help="default: runs/<dataset>-<budget>-s<seed>")
+    parser.add_argument(
+        "--run", type=Path, metavar="runs/NAME", help="default: runs/<dataset>-<budget or front>-s<seed>"
+    )
     add_experiment_options(parser)
     add_common_options(parser)
     return parser.parse_args(argv)
@@ -74,17 +83,19 @@ def _count(text: str) -> int:
 
 def main(argv: list[str]) -> None:
     args = options(argv)
+    from search.levels import read_levels
     from system.budget import Budget
     from system.options import check_device, experiment
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
-    budget = Budget.parse(args.budget, args.view)
+    budgets = (Budget.parse(args.budget, args.view),) if args.front is None else read_levels(args.front, args.view)
+    if args.front is not None and args.finalists > 1:
+        raise ConfigError(f"--finalists {args.finalists}: a --front has no winner for them to become; expected 1")
     longer: dict[str, object] = {"epochs": args.final_epochs} if args.final_epochs else {}
     spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
     check_device(args.device)
     from search import space
     from search.dry_run import dry_run
-    from search.fit_width import fit_width
     from search.impossible import refuse_impossible
     from search.storage import bind
     from search.worker import Plan
@@ -92,27 +103,28 @@ def main(argv: list[str]) -> None:
     from system.runs import check_same, locked, provenance, write_settings
 
     rows = space.read_space(args.space)
-    run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget}-s{spec.seed}"
+    run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
     asked = {"epochs": args.epochs, "study": args.study}
     asked |= {"objective": args.objective} if args.objective != "float" else {}
     asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
+    asked |= {"front": [budget.text for budget in budgets]} if args.front is not None else {}
     settings = {**spec.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
     data = prepare(spec.data, spec.features, spec.seed)
-    classes = len(data.classes)
-
-    def fitted(choices: space.Choices) -> Any:
-        shape = spec.changed(features=space.features_of(choices, spec.features)).input_shape()
-        return fit_width(space.spec_of(choices), budget, shape, classes)
-
-    refuse_impossible(budget, rows, fitted)
-    if args.dry_run:
-        return dry_run(args.dry_run, budget, rows, fitted, spec.seed)
     plan = Plan(
         experiment=spec.changed(train=spec.train.changed(epochs=args.epochs).plain()),
-        budget=budget, url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, run=run,
+        budgets=budgets, url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, run=run,
         trials=args.trials, device=args.device, space=rows, int8=args.objective == "int8", reclaim=args.reclaim,
     )  # fmt: skip
+    objective = plan.objective(data)
+    levels = [(budget, space.within(objective.space, budget.text)) for budget in budgets]
+    for budget, narrowed in levels:
+        refuse_impossible(budget, narrowed, objective.fitted)
+    if args.dry_run:
+        for place, (budget, narrowed) in enumerate(levels):
+            print(end="\n" if place else "")
+            dry_run(args.dry_run, budget, narrowed, objective.fitted, spec.seed)
+        return
     if args.storage:
         plan.open()
 
@@ -123,7 +135,10 @@ def main(argv: list[str]) -> None:
         bind(plan.open(), study_settings(spec, asked, space.plain(rows), data.checksum), made_with, str(run))
         try:
             search(plan, args.workers, data)
-            finish(plan, spec, data, args.finalists)
+            if args.front is None:
+                finish(plan, spec, data, args.finalists)
+            else:
+                finish_front(plan, spec, data)
         except KeyboardInterrupt:
             print(f"\nto continue: python search/run.py {shlex.join(argv)}", file=sys.stderr)
             raise
@@ -158,10 +173,22 @@ def search(plan: Plan, workers: int, data: Any) -> None:
             except WorkerDied:  # the others have trained what it left, unless all died
                 if sum(map(was_trained, trials_of(plan.open()))) < plan.trials:
                     raise
-    if write_search(plan.run, plan.open(), plan.budget) is None:
+    if write_search(plan.run, plan.open(), plan.budgets) is None:
         raise RunError(
             f"no trial of {plan.run} finished; see the reasons in {plan.run}/search.json, or allow more --trials"
         )
+
+
+def finish_front(plan: Plan, spec: ExperimentSpec, data: Any) -> None:
+    """Pictures and the front in a table, with an experiment of each of its networks to train."""
+    from search.front import told, write_front
+    from search.report_page import write_report
+    from search.storage import record_of, trials_of
+
+    trials = [record_of(trial) for trial in trials_of(plan.open())]
+    paths = write_front(plan.run, trials, plan.budgets, spec)
+    write_report(plan.run, plan.open(), spec, len(data.classes), plan.budgets)
+    print(told(trials, paths))
 
 
 def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
@@ -179,8 +206,8 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
 
     run = plan.run
     trials = [record_of(trial) for trial in trials_of(plan.open())]
-    plot_pareto(run / "pareto.png", trials, plan.budget)
-    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
+    plot_pareto(run / "pareto.png", trials, plan.budgets[0])
+    write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
     score = again.scorer(data_of, plan.device, plan.int8)
     winner = again.winner(run, trials, finalists, plan.experiment, score)
     final = experiment_of(spec, winner)
@@ -200,7 +227,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     validation = scores["validation"]
     print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
           f"{validation['log_loss']:.4f}")  # fmt: skip
-    write_report(run, plan.open(), spec, len(data.classes), plan.budget)
+    write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
 
 
 if __name__ == "__main__":

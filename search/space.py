@@ -6,7 +6,7 @@ take part only where a file names them, because each front end needs features of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ Value = str | int | float | bool
 Choices = Mapping[str, Any]
 When = Mapping[str, tuple[Value, ...]]
 ALWAYS: When = {}  # a plain one, as spawned workers are sent their space
+BUDGET = "budget"  # the row of a search for a front: the budget that the width is solved for
 
 ONE_KERNEL = ("inverted", "cp_mobile", "resnext", "convnext", "basic", "broadcast")
 MANY_KERNELS = ("rep_inception", "inception")
@@ -186,13 +187,25 @@ def suggest(trial: Suggests, space: Space | None = None) -> dict[str, Value]:
     return chosen
 
 
+def with_levels(space: Space, levels: Sequence[str]) -> Space:
+    """The space with the budgets of a front as its first row. One budget is no choice, and no row."""
+    return space if len(levels) == 1 else (Choice(BUDGET, tuple(levels), "the levels of the front"), *space)
+
+
+def within(space: Space, level: str) -> Space:
+    """The space as one budget of a front has it; any other space as it is."""
+    return tuple(row._replace(values=(level,)) if row.name == BUDGET else row for row in space)
+
+
 def known_designs(space: Space) -> list[dict[str, Value]]:
-    """The designs to start from that lie in the space, without the rows that the space lacks.
+    """The designs to start from that lie in the space, without the rows that the space lacks; at each of its budgets.
 
     A front end that is searched is not theirs to choose: those rows are drawn.
     """
     rows = {row.name: row for row in space}
-    return [d for d in KNOWN_DESIGNS if all(name in rows and value in rows[name].values for name, value in d.items())]
+    levels = [{BUDGET: level} for level in rows[BUDGET].values] if BUDGET in rows else [{}]
+    lying = [d for d in KNOWN_DESIGNS if all(name in rows and value in rows[name].values for name, value in d.items())]
+    return [{**level, **design} for design in lying for level in levels]
 
 
 def spec_of(choices: Choices) -> ModelSpec:

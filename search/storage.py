@@ -25,12 +25,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.patience import Patient
+from search.space import BUDGET
 from system.errors import ConfigError, RunError
 from system.runs import differences
 from system.spec import ExperimentSpec
 
 INTERRUPTED, INFEASIBLE, DUPLICATE, REASON = "interrupted", "infeasible", "duplicate", "reason"
 SETTINGS, MADE_WITH, WORKER = "settings", "made_with", "worker"
+OBJECTIVES = ("log_loss", "macs", "params")  # minimized: the first by a search, all by one for a front
 URLS = (
     "sqlite:///FILE.db, postgresql+psycopg://USER@HOST/DATABASE for many machines, or journal:///FILE.log on a disk "
     "that they share"
@@ -40,14 +42,17 @@ JOURNAL_GRACE = 10  # seconds after which a lock that a dead process left is tak
 HEARTBEAT, SILENCE = 30, 120  # seconds between signs of life on a server, and after which a machine counts as dead
 
 
-def open_study(url: str, name: str) -> optuna.Study:
-    """Open or make the study `name`. Raises RunError for a URL that cannot be opened."""
+def open_study(url: str, name: str, objectives: int = 1) -> optuna.Study:
+    """Open the study `name`, or make it for the first `objectives` of `OBJECTIVES`.
+
+    Raises RunError for a URL that cannot be opened.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shown = url.split("@")[-1]
     try:
         return optuna.create_study(
             study_name=name, storage=Patient(opened(url)),  # type: ignore[arg-type]
-            load_if_exists=True, direction="minimize",
+            load_if_exists=True, directions=["minimize"] * objectives,
             sampler=optuna.samplers.RandomSampler(), pruner=optuna.pruners.NopPruner(),
         )  # fmt: skip
     except ModuleNotFoundError as error:
@@ -132,6 +137,9 @@ def bind(study: optuna.Study, settings: dict[str, Any], made_with: dict[str, Any
     Raises RunError naming every difference to the settings the study was made with.
     """
     if SETTINGS not in study.user_attrs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names are experimental in Optuna 5; its dashboard shows them
+            study.set_metric_names(list(objectives_of(study)))
         study.set_user_attr(MADE_WITH, made_with)
         study.set_user_attr(SETTINGS, settings)
     there = study.user_attrs[SETTINGS]  # read again: another may have been faster
@@ -140,6 +148,11 @@ def bind(study: optuna.Study, settings: dict[str, Any], made_with: dict[str, Any
             f"{run}: the study {study.study_name!r} of this database was made with other settings "
             f"({'; '.join(different)}); give them, or another --study name"
         )
+
+
+def objectives_of(study: optuna.Study) -> tuple[str, ...]:
+    """What the values of a finished trial are."""
+    return OBJECTIVES[: len(study.directions)]
 
 
 def trials_of(study: optuna.Study) -> list[FrozenTrial]:
@@ -177,13 +190,13 @@ def end(
     trial: FrozenTrial,
     state: TrialState,
     attributes: dict[str, Any] | None = None,
-    value: float | None = None,
+    values: Sequence[float] | None = None,
 ) -> bool:
     """Finish a trial; False if another process finished it before, because it took this one for dead."""
     try:
         for key, attribute in (attributes or {}).items():
             study._storage.set_trial_user_attr(trial._trial_id, key, attribute)
-        study._storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
+        study._storage.set_trial_state_values(trial._trial_id, state, values)
     except UpdateFinishedTrialError:
         return trials_of(study)[trial.number].state == state
     return True
@@ -192,6 +205,11 @@ def end(
 def network_of(trial: FrozenTrial) -> tuple[Any, Any]:
     """What a trial trains, to compare: the network, and the front end where that is searched."""
     return trial.user_attrs.get("spec"), trial.user_attrs.get("features")
+
+
+def level_of(trial: FrozenTrial) -> str | None:
+    """The budget that a trial of a front is of; None in any other search."""
+    return trial.params.get(BUDGET)
 
 
 def holds(trial: FrozenTrial) -> bool:
@@ -215,10 +233,11 @@ def was_trained(trial: FrozenTrial) -> bool:
 
 def record_of(trial: FrozenTrial) -> dict[str, Any]:
     """A trial as search.json has it; metrics are of the validation part, null where there are none."""
-    attrs = trial.user_attrs
+    attrs, level = trial.user_attrs, level_of(trial)
     return {
         "number": trial.number,
         "state": state_of(trial),
+        **({} if level is None else {BUDGET: level}),
         **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
         **{key: attrs[key] for key in (REASON, "limit", "latency_ms", "features", "float_log_loss") if key in attrs},
     }

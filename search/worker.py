@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from search import space, storage
 from search.claims import interrupted, is_first, is_wanted, take_back, worker
 from search.fit_width import Fitted
-from search.objective import Fit, Objective, curve_of, features_of
+from search.objective import Fit, Objective, curve_of, features_of, rivals_of
 from search.propose import Seen, choose, wanted
-from search.report import write_search
+from search.report import best_of, title_of, write_search
 from search.storage import begin, end, trials_of
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
@@ -31,6 +32,7 @@ SAME_FAILURES = 3
 MOST_DRAWS = 200  # in a row that give no new network within the budget
 WAIT_SECONDS = 1.0  # between two looks at trials that others train
 Drawn = tuple[dict[str, Any], Fitted]
+IsNew = Callable[[dict[str, Any], Fitted], bool]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Plan:
     """What all workers of a command share; a process can be given it."""
 
     experiment: ExperimentSpec  # of a trial
-    budget: Budget
+    budgets: tuple[Budget, ...]  # several: the levels of a front
     url: str
     study: str
     run: Path
@@ -51,10 +53,11 @@ class Plan:
     fit: Fit | None = None
 
     def open(self) -> optuna.Study:
-        return storage.open_study(self.url, self.study)
+        return storage.open_study(self.url, self.study, len(storage.OBJECTIVES) if len(self.budgets) > 1 else 1)
 
     def objective(self, data: PreparedData) -> Objective:
-        return Objective(self.experiment, self.budget, data, self.device, self.space, self.int8, self.fit)
+        rows = space.with_levels(self.space, [budget.text for budget in self.budgets])
+        return Objective(self.experiment, self.budgets, data, self.device, rows, self.int8, self.fit)
 
 
 def work(plan: Plan, index: int, data: PreparedData | None = None) -> None:
@@ -76,12 +79,12 @@ def _work(plan: Plan, index: int, data: PreparedData | None, say: Callable[[str]
         while (trial := next_trial(study, objective, plan.trials, index, me, since)) is not None:
             objective.run(study, trial)
             trained_here += 1
-            best = write_search(plan.run, study, plan.budget)
+            write_search(plan.run, study, plan.budgets)
             trials = trials_of(study)
             done = sum(map(storage.was_trained, trials))
             left = (plan.trials - done) * (time.monotonic() - started) / trained_here
-            record = storage.record_of(trials[trial.number])
-            say(describe(record, best, done, plan.trials, left))
+            rivals = map(storage.record_of, [trials[trial.number], *rivals_of(trial, trials)])
+            say(describe(storage.record_of(trials[trial.number]), best_of(rivals), done, plan.trials, left))
 
 
 def next_trial(
@@ -104,7 +107,8 @@ def next_trial(
         drawn = draw(study, objective, trials, index)
         if drawn is None:
             if held == sum(map(storage.was_trained, trials)):
-                print("every draw is infeasible or known; the space holds no more for this budget", flush=True)
+                within = title_of(objective.budgets)
+                print(f"every draw is infeasible or known; the space holds no more for {within}", flush=True)
                 return None
             time.sleep(WAIT_SECONDS)
             continue
@@ -121,9 +125,9 @@ def next_trial(
 
 
 def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], index: int) -> Drawn | None:
-    """The next network: one that was left, else a known design, else what the model of the past trials promises.
+    """The next network: one that was left, else one for the budget that has had the fewest trials.
 
-    Infeasible draws are recorded. None if nothing new is found.
+    None if nothing new is found for any budget.
     """
     held = [storage.network_of(trial) for trial in trials if storage.holds(trial)]
 
@@ -131,20 +135,35 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
         attributes = objective.described(choices, fitted)
         return (attributes["spec"], attributes.get("features")) not in held
 
-    for choices in [trial.params for trial in interrupted(trials)] + space.known_designs(objective.space):
-        fitted = objective.fitted(choices)
-        if fitted.spec is not None and is_new(choices, fitted):
-            return dict(choices), fitted
+    if left := first_new([trial.params for trial in interrupted(trials)], objective, is_new):
+        return left
     rng = np.random.default_rng((objective.experiment.seed, index, len(trials)))
     seen = [
         Seen(features_of(trial.params, trial.user_attrs), curve_of(trial))
         for trial in trials
         if storage.was_trained(trial) and curve_of(trial)
     ]
+    shares = Counter(storage.level_of(trial) for trial in trials if storage.holds(trial))
+    for budget in sorted(objective.budgets, key=lambda budget: shares[budget.text]):
+        if drawn := draw_within(space.within(objective.space, budget.text), study, objective, is_new, seen, rng):
+            return drawn
+    return None
+
+
+def draw_within(
+    rows: space.Space, study: optuna.Study, objective: Objective, is_new: IsNew, seen: list[Seen],
+    rng: np.random.Generator,
+) -> Drawn | None:  # fmt: skip
+    """A network of `rows`, which hold one budget: a known design, else what the model of those `seen` promises.
+
+    Infeasible draws are recorded. None if nothing new is found.
+    """
+    if known := first_new(space.known_designs(rows), objective, is_new):
+        return known
     found: list[Drawn] = []
     aim, generator = wanted(seen, rng), Uniform(rng)
     for _ in range(MOST_DRAWS):
-        choices = space.suggest(generator, objective.space)
+        choices = space.suggest(generator, rows)
         fitted = objective.fitted(choices)
         if fitted.spec is None:
             attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}
@@ -157,6 +176,14 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
         return None
     features = [features_of(choices, objective.described(choices, fitted)) for choices, fitted in found]
     return found[choose(seen, features, objective.experiment.train.epochs, rng)]
+
+
+def first_new(designs: Iterable[Mapping[str, Any]], objective: Objective, is_new: IsNew) -> Drawn | None:
+    for choices in designs:
+        fitted = objective.fitted(choices)
+        if fitted.spec is not None and is_new(dict(choices), fitted):
+            return dict(choices), fitted
+    return None
 
 
 class Uniform:
@@ -187,9 +214,9 @@ def refuse_to_go_on(trials: list[FrozenTrial]) -> None:
 
 def describe(record: dict[str, Any], best: dict[str, Any] | None, count: int, wanted: int, left: float) -> str:
     """One line per trial."""
-    model = record["spec"]
+    model, within = record["spec"], f"{record[space.BUDGET]}, " if space.BUDGET in record else ""
     text = (
-        f"trial {record['number']} ({count} of {wanted}) {record['state'].lower()}: "
+        f"trial {record['number']} ({count} of {wanted}) {record['state'].lower()}: {within}"
         f"{model['block']}, {model['activation']}, {model['norm']}, {model['pooling']}, {model['downsampling']}, "
         f"width {model['width']}, {record['params']:,} params, {record['macs'] / 1e6:.2f} MMACs"
     )

@@ -73,12 +73,13 @@ class Search:
     """What search/run.py does between opening the study and training the winner; `plan` may be changed before."""
 
     def __init__(
-        self, run: Path, fit: MadeUpFit, budget: Budget = HALF_INFEASIBLE, seed: int = 0, epochs: int = 2
-    ) -> None:
+        self, run: Path, fit: MadeUpFit, budgets: tuple[Budget, ...] = (HALF_INFEASIBLE,), *, seed: int = 0,
+        epochs: int = 2,
+    ) -> None:  # fmt: skip
         self.run, self.data = run, tiny.data(8, 4, 4)
         run.mkdir(exist_ok=True)
         self.plan = Plan(
-            tiny.experiment(seed=seed, epochs=epochs), budget, f"sqlite:///{run}/study.db", "search", run, 0, "cpu",
+            tiny.experiment(seed=seed, epochs=epochs), budgets, f"sqlite:///{run}/study.db", "search", run, 0, "cpu",
             fit=fit,
         )  # fmt: skip
 

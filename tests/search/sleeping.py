@@ -51,7 +51,7 @@ class Sleeper:
 def plan_of(url: str, run: Path, trials: int, seconds: float = 0.03) -> Plan:
     run.mkdir(parents=True, exist_ok=True)
     experiment = tiny.experiment(epochs=2)
-    return Plan(experiment, HALF_INFEASIBLE, url, "search", run, trials, "cpu", fit=Sleeper(run / "log", seconds))
+    return Plan(experiment, (HALF_INFEASIBLE,), url, "search", run, trials, "cpu", fit=Sleeper(run / "log", seconds))
 
 
 def start(plan: Plan, workers: int) -> list[Any]:
@@ -115,4 +115,4 @@ def check(plan: Plan) -> None:
     for spec, times in begun.items():
         assert times <= made[spec]
     result = json.loads((plan.run / "search.json").read_text())
-    assert result["best"]["log_loss"] == min(t.value for t in trained if t.state == TrialState.COMPLETE)
+    assert result["best"]["log_loss"] == min(t.values[0] for t in trained if t.state == TrialState.COMPLETE)

@@ -81,7 +81,7 @@ def test_a_dead_worker_s_trial_is_taken_back_and_a_living_one_s_is_not(url: str,
         assert trials[kept.number].state == TrialState.RUNNING
         assert trials[lost.number].user_attrs[INTERRUPTED]
         assert [trial.number for trial in interrupted(trials)] == [lost.number]
-        assert not end(plan.open(), lost, TrialState.COMPLETE, {}, 1.0)  # it was alive after all: too late
+        assert not end(plan.open(), lost, TrialState.COMPLETE, {}, [1.0])  # it was alive after all: too late
         assert trials_of(plan.open())[lost.number].state == TrialState.FAIL
     assert not list((plan.run / ".workers").glob("*"))
 
@@ -120,7 +120,7 @@ def test_of_two_trials_of_one_network_the_lower_number_has_it(url: str, tmp_path
 def test_of_more_trials_than_are_asked_for_the_last_are_not_trained(url: str, tmp_path: Path) -> None:
     plan = sleeping.plan_of(url, tmp_path / "run", 1)
     begun_ones = [begun(plan, None, spec) for spec in "abcd"]
-    end(plan.open(), begun_ones[3], TrialState.COMPLETE, {}, 1.0)
+    end(plan.open(), begun_ones[3], TrialState.COMPLETE, {}, [1.0])
     trials = trials_of(plan.open())
     assert [is_wanted(trial, trials, 3) for trial in trials[:3]] == [True, True, False]
 

@@ -95,7 +95,7 @@ Written = tuple[str, list[dict[str, Any]], Path, optuna.Study]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """The page, what search.json would say, the run and the study."""
     run, study = tmp_path_factory.mktemp("run"), made_study()
-    write_report(run, study, EXPERIMENT, 3, BUDGET)
+    write_report(run, study, EXPERIMENT, 3, [BUDGET])
     return (run / "report.html").read_text(), [record_of(trial) for trial in study.trials], run, study
 
 
@@ -129,13 +129,13 @@ def test_the_page_says_what_the_trials_say(written: Written) -> None:
 
 def test_the_same_study_gives_the_same_page(written: Written, tmp_path: Path) -> None:
     text, _, run, study = written
-    write_report(tmp_path, study, EXPERIMENT, 3, BUDGET)
+    write_report(tmp_path, study, EXPERIMENT, 3, [BUDGET])
     assert (tmp_path / "report.html").read_text().replace(tmp_path.name, run.name) == text
 
 
 def test_a_study_without_a_finished_trial_has_a_page(tmp_path: Path) -> None:
     trials = [{"number": 0, "state": "FAILED", "seconds": 1.0, "reason": "<b>broken</b>", "choices": {}, "limit": ""}]
-    text = page(tmp_path, trials, {}, tiny.experiment(), 3, Budget.parse("1k_params"))
+    text = page(tmp_path, trials, {}, tiny.experiment(), 3, [Budget.parse("1k_params")])
     assert "No trial has finished yet" in text
     assert "failed 1 times: &lt;b&gt;broken" in text
     assert Outline(text).open == []
@@ -156,7 +156,7 @@ def test_the_winner_s_test_score_stands_beside_its_validation_score(
     write_json(tmp_path / "best" / "scores.json", scores)
     write_json(tmp_path / "quant" / "brevitas" / "parity.json", {"latency_ms": {"fp32": 0.5, "int8": 0.4321}})
     monkeypatch.setattr("quant.cost_table.estimator", lambda: lambda cost: 0.25)
-    write_report(tmp_path, study, EXPERIMENT, 3, Budget.parse("1500_params_1ms_latency"))
+    write_report(tmp_path, study, EXPERIMENT, 3, [Budget.parse("1500_params_1ms_latency")])
     text = (tmp_path / "report.html").read_text()
     assert "Trained: accuracy 62.5 %, log loss\n0.875 nats on the test fold (1,200 segments)" in text
     assert "accuracy 75.0 %, log loss\n0.500 nats on the validation part" in text

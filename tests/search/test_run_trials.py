@@ -64,7 +64,7 @@ def test_search_json_has_its_keys(search: Search, fit: MadeUpFit) -> None:
 
 
 def test_known_designs_come_first(tmp_path: Path, fit: MadeUpFit) -> None:
-    Search(tmp_path / "run", fit, Budget.parse("20k_params")).until(len(space.KNOWN_DESIGNS) + 1)
+    Search(tmp_path / "run", fit, (Budget.parse("20k_params"),)).until(len(space.KNOWN_DESIGNS) + 1)
     blocks = [spec.model.block for spec in fit.trained]
     assert blocks[:-1] == [design["block"] for design in space.KNOWN_DESIGNS]
 
@@ -102,7 +102,7 @@ def test_a_trial_behind_the_others_is_pruned_and_recorded(search: Search, fit: M
     assert states(result)["PRUNED"] == 1
     pruned = next(trial for trial in result["trials"] if trial["state"] == "PRUNED")
     assert pruned["log_loss"] == pytest.approx(2.1)  # after the first of two epochs
-    assert pruned["reason"] == "after epoch 1 of 2 it was number 5 of 5; the best 2 go on"
+    assert pruned["reason"] == "after epoch 1 of 2 it promises 2.000; the best has 1.000, a chance of 0.0%"
     assert result["best"]["log_loss"] == 1.0
 
 
@@ -150,7 +150,7 @@ def test_a_space_that_holds_no_more_ends_the_search(
 ) -> None:
     monkeypatch.setattr(worker, "MOST_DRAWS", 5)
     one_design = tuple(row._replace(values=row.values[:1]) for row in space.DEFAULT)
-    search.plan = replace(search.plan, space=one_design, budget=Budget.parse("20k_params"))
+    search.plan = replace(search.plan, space=one_design, budgets=(Budget.parse("20k_params"),))
     search.until(4)
     assert len(fit.trained) == 1
     assert "the space holds no more" in capsys.readouterr().out
