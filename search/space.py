@@ -1,7 +1,7 @@
 """What the search may choose: one table. Suggest choices, then make a spec of them; the spec needs no search.
 
-A file of `--space` narrows the table: a mapping from row to a list of its values, or to `all`. Rows of the front end
-take part only where a file names them, because each front end needs features of its own.
+A file of `--space` narrows the table: a mapping from row to a list of its values, or to `all`. Rows of the front end,
+of which each needs features of its own, and the step of the width take part only where a file names them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ SPACE: Space = (
     Choice("n_mels", (40, 64, 80, 128, 256), "front end: mel bands, rows of the map", asked_for=True),
     Choice("hop_ms", (10, 15, 20, 40), "front end: time between frames, columns of the map", asked_for=True),
     Choice("window_ms", (25, 40, 64, 96), "front end", asked_for=True),
+    Choice("width_multiple", (2, 4, 8), "channels in steps of so many: integer kernels are made for four or eight",
+           asked_for=True),
 )  # fmt: skip
 
 KEPT: dict[str, Callable[[Any], Any]] = {  # name -> the part of a block's activation slots that stays
@@ -89,7 +91,7 @@ KEPT: dict[str, Callable[[Any], Any]] = {  # name -> the part of a block's activ
     "first": lambda slots: slots[:1],
     "output": lambda slots: slots[-1:],
 }
-FRONT_END = frozenset(row.name for row in SPACE if row.asked_for)
+FRONT_END = frozenset(("sample_rate", "n_mels", "hop_ms", "window_ms"))
 BINS_PER_BAND = 16
 WIDTH_STEP = 2  # a coarser step leaves up to a third of a budget unused
 
@@ -218,9 +220,10 @@ def spec_of(choices: Choices) -> ModelSpec:
             stride = numbers(choices[f"stride_{number}"], "x")
             stages.append(StageSpec(depth=depth, stride=stride, ratio=choices["growth"] ** (number - 1)))
     optional = {key: choices[key] for key in ("expansion", "sub_bands", "shortcut") if key in choices}
+    step = choices.get("width_multiple", WIDTH_STEP)
     return ModelSpec(
-        width=WIDTH_STEP,
-        width_multiple=WIDTH_STEP,
+        width=step,
+        width_multiple=step,
         stem=choices["stem"],
         stem_kernel=(choices["stem_kernel"], choices["stem_kernel"]),
         stem_stride=(choices["stem_stride_frequency"], choices["stem_stride_time"]),

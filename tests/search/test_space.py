@@ -229,3 +229,14 @@ def test_every_front_end_of_the_table_has_a_bin_in_every_band() -> None:
         found = features_of({name: generator.choice(values) for name, values in rows.items()}, FeatureSpec())
         assert found.win_length <= found.n_fft
         assert bool((LogMel(found).mel.mel_scale.fb.sum(dim=0) > 0).all()), found
+
+
+def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
+    asked = read_space(Path(__file__).resolve().parents[2] / "search" / "spaces" / "integer_fast.yaml")
+    generator = random.Random(0)
+    for _ in range(20):
+        choices = suggest(RandomChoices(generator.choice), asked)
+        spec = spec_of(choices)
+        step = choices["width_multiple"]
+        assert spec.width == step in (4, 8)
+        assert all(channels % step == 0 for channels in spec.model_copy(update={"width": 3 * step}).widths())
