@@ -22,7 +22,7 @@ Curve = Sequence[float]  # validation log loss after each epoch, from the first
 
 SHARE_BEFORE = 1 / 3  # of the epochs, in which no trial is stopped
 FINISHED_FIRST = 4  # trials that are trained to the end before one is stopped
-UNLIKELY = 0.1  # probability to become the best, below which a trial stops
+UNLIKELY = 0.02  # probability to become the best, below which a trial stops
 SPREAD, SPREAD_WEIGHT = 0.1, 3  # nats: what is assumed of the spread before many trials are finished, and as how many
 
 
