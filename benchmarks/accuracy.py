@@ -9,8 +9,9 @@
 Every network is trained by the recipe of its own configuration, or all by ours (--recipe ours: what is left is the
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
-solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were chosen on folds 2 to 5 of ESC-10: of that set,
-only fold 1 tells how good they are. Where a teacher that it names, or --teacher, is not trained, it is left out and that is said.
+solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were chosen on folds 2 to 5 of ESC-10, so that of
+that set only fold 1 tells how good they are. Where a teacher that it names, or --teacher, is not trained, it is left
+out and that is said.
 
 Runs are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test
 fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the
