@@ -28,6 +28,7 @@ import torch
 
 from quant import frozen
 from quant.backend import BACKENDS, load_backend
+from quant.check import names_of
 from quant.graph import LEVELS, logit_scale, read_graph, session
 from quant.parity import agreement
 from quant.qat import deployable
@@ -110,10 +111,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     found = {}
-    for run in args.runs:
-        found[run.name] = compare(run, args)
-        print(f"{run.name}: ONNX Runtime, all optimizations, one thread, against")
-        for name, row in found[run.name].items():
+    for title, run in names_of(args.runs).items():
+        found[title] = compare(run, args)
+        print(f"{title}: ONNX Runtime, all optimizations, one thread, against")
+        for name, row in found[title].items():
             print(
                 f"  {name:34s} {row['n']:,} segments: {row['equal']:.4%} of the logits equal, "
                 f"{row['within_1_lsb']:.4%} within 1 LSB, at most {row['max_lsb']} apart; decisions "
