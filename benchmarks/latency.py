@@ -168,10 +168,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    runs = [Path(name) for name in args.networks if Path(name).is_dir()]
-    names = (
-        {str(run): name for name, run in names_of(runs).items()} if len(runs) > 1 else {str(r): r.name for r in runs}
-    )
+    runs = names_of([Path(name) for name in args.networks if Path(name).is_dir()])
+    names = {run: name for name, run in runs.items()}
     with tempfile.TemporaryDirectory() as temporary:
         networks: dict[str, Forms] = {}
         for number, name in enumerate(args.networks):
