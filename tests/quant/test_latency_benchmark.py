@@ -34,7 +34,18 @@ def test_forms_side_by_side(tmp_path: Path) -> None:
     assert found["networks"]["cp_mobile"]["total_bytes"] > found["networks"]["cp_mobile"]["params"]
 
 
+@pytest.mark.slow
+def test_a_configuration_and_settings_of_it(tmp_path: Path) -> None:
+    name = f"{SCRIPT.parents[1] / 'system' / 'configs' / 'best_fast.yaml'},model.width=8"
+    done = run(tmp_path, name, "--threads", "1", "--batch", "1", "--turns", "5", "--json", "latency.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "latency.json").read_text())
+    assert {row["network"] for row in found["rows"]} == {name}
+    assert {row["form"] for row in found["rows"]} == {"train", "float", "int8"}
+    assert found["networks"][name]["shape"] == [1, 64, 67]
+
+
 def test_what_is_neither_a_run_nor_a_network_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "cp_mobil")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "error: cp_mobil: no such run folder; unknown model 'cp_mobil'; did you mean 'cp_mobile'" in done.stderr
+    assert "error: cp_mobil: no such run folder or file; unknown model 'cp_mobil'; did you mean 'cp_mo" in done.stderr
