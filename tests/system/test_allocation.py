@@ -31,4 +31,7 @@ def faults(allocator: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
 def test_freed_buffers_are_used_again() -> None:
-    assert faults("kept") < 100 < faults("system")
+    usual = faults("system")
+    if not usual:
+        pytest.skip("this kernel does not count page faults")
+    assert faults("kept") < 100 < usual
