@@ -72,7 +72,7 @@ def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: in
     spec = load_experiment(rival.config)
     settings: dict[str, Any] = {
         "data.dataset": "csv", "data.root": args.data_root, "data.fold": fold, "data.device_irs": args.device_irs,
-        "train.epochs": args.epochs, "seed": args.seed, "budget": None,
+        "data.validation_share": 0.0, "train.epochs": args.epochs, "seed": args.seed, "budget": None,
     }  # fmt: skip
     if name != OURS and budget != AS_PUBLISHED:
         fitted = fit_width(spec.model, Budget.parse(budget), spec.input_shape(), classes)

@@ -40,7 +40,7 @@ def measure(layout: str, config: str, batch: int) -> float:
 
     torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count() or 1)
-    order = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    order = torch.contiguous_format if layout == "contiguous" else torch.channels_last
     spec = load_experiment(Path(ROOT) / "system" / "configs" / f"{config}.yaml")
     network = build(spec.model, spec.input_shape(), 10).to(memory_format=order)
     features = torch.randn(batch, *spec.input_shape()).to(memory_format=order)

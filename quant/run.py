@@ -113,6 +113,8 @@ def check(args: argparse.Namespace) -> None:
     from quant.check import compare, compare_runs, names_of
 
     def quantized(run: Path) -> dict[str, Path]:
+        if not run.is_dir():
+            raise ConfigError(f"--beside {run}: no such run folder")
         folders = {name: run / "quant" / name for name in BACKENDS}
         found = {name: folder for name, folder in folders.items() if (folder / "parity.json").is_file()}
         if not found:

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
     args = options(argv)
     from search.levels import read_levels
     from system.budget import Budget
-    from system.options import check_device, experiment
+    from system.options import check_device, experiment, needs_validation
 
     # everything that can be refused is refused before a run folder exists, and the quick things first
     budgets = (Budget.parse(args.budget, args.view),) if args.front is None else read_levels(args.front, args.view)
@@ -93,6 +93,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"--finalists {args.finalists}: a --front has no winner for them to become; expected 1")
     longer: dict[str, object] = {"epochs": args.final_epochs} if args.final_epochs else {}
     spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
+    needs_validation(spec, "a search")
     check_device(args.device)
     from search import space
     from search.dry_run import dry_run

@@ -200,14 +200,15 @@ def within(space: Space, level: str) -> Space:
 
 
 def known_designs(space: Space) -> list[dict[str, Value]]:
-    """The designs to start from that lie in the space, without the rows that the space lacks; at each of its budgets.
+    """The designs to start from that lie in the space, at each of its budgets.
 
-    A front end that is searched is not theirs to choose: those rows are drawn.
+    Rows that only a space file asks for, which no design names, have their first value.
     """
     rows = {row.name: row for row in space}
     levels = [{BUDGET: level} for level in rows[BUDGET].values] if BUDGET in rows else [{}]
     lying = [d for d in KNOWN_DESIGNS if all(name in rows and value in rows[name].values for name, value in d.items())]
-    return [{**level, **design} for design in lying for level in levels]
+    first = {row.name: row.values[0] for row in space if row.asked_for}
+    return [{**level, **design, **first} for design in lying for level in levels]
 
 
 def spec_of(choices: Choices) -> ModelSpec:

@@ -59,7 +59,7 @@ def event_predictions_of(
 
 def scored_parts(data: PreparedData, part: str) -> tuple[str, ...]:
     """The parts whose logits it takes to score `part`: temperature and thresholds come from the validation part."""
-    return (part,) if part == "validation" else ("validation", part)
+    return (part,) if part == "validation" or not len(data.validation) else ("validation", part)
 
 
 def scored(
@@ -67,21 +67,27 @@ def scored(
 ) -> tuple[Predictions | EventPredictions, dict[str, Any]]:
     """Predictions and scores of a part from the (n, classes) logits of `scored_parts`.
 
-    Of `spec` the temperature and the bootstrap's seed are used.
+    Of `spec` the temperature and the bootstrap's seed are used. Without a validation part thresholds are 0.5.
     """
     segments = getattr(data, part)
+    heard = logits.get("validation", np.empty((0, len(data.classes))))
     if data.events is None:
-        temperature = calibrated(logits["validation"], data.validation, spec.temperature)
+        temperature = calibrated(heard, data.validation, spec.temperature)
         predictions = predictions_of(data, segments, logits[part], temperature["value"])
         temperature["log_loss_at_1"] = float(np.mean(losses(logits[part], segments.label)))
         return predictions, {**score(predictions, part, data.device_groups, spec.seed), "temperature": temperature}
-    thresholds = choose_thresholds(event_probabilities(logits["validation"]), data.validation.label)
+    thresholds = choose_thresholds(event_probabilities(heard), data.validation.label)
     several = event_predictions_of(data, segments, logits[part], thresholds)
     return several, score_events(several, data.events, part, data.device_groups, spec.seed)
 
 
 def calibrated(logits: np.ndarray, part: Segments, given: float | None) -> dict[str, Any]:
-    """The temperature of the softmax: `given`, or fitted on the validation part and used if that helps; in nats."""
+    """The temperature of the softmax: `given`, or fitted on the validation part and used if that helps; in nats.
+
+    Without a validation part `given`, or 1.
+    """
+    if not len(part):
+        return {"value": given or 1.0, "fitted": None, "probability_floor": PROBABILITY_FLOOR}
     found = fit_temperature(logits, part.label, np.array(part.source))
     value = given or (found.value if found.helps else 1.0)
     return {
@@ -162,12 +168,13 @@ def report_trained(spec: ExperimentSpec, data: PreparedData, trained: Trained, b
     )
     write_csv(best / "history.csv", Epoch._fields, trained.history)
     write_json(best / "complexity.json", complexity_report(spec, len(data.classes)))
-    scores["validation"] = {
-        "log_loss": trained.last.log_loss,
-        "accuracy": trained.last.accuracy,
-        "epoch": trained.last.epoch,
-        "n": len(data.validation),
-    }
+    if len(data.validation):
+        scores["validation"] = {
+            "log_loss": trained.last.log_loss,
+            "accuracy": trained.last.accuracy,
+            "epoch": trained.last.epoch,
+            "n": len(data.validation),
+        }
     scores["train_seconds"] = sum(row.seconds for row in trained.history)
     write_scores(best, predictions, scores)
     return scores

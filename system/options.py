@@ -76,6 +76,12 @@ def _as_begun(config: dict[str, Any]) -> dict[str, Any]:
     return config | {key: {**(theirs.get(key) or {}), **(config.get(key) or {})} for key in ("features", "model")}
 
 
+def needs_validation(spec: ExperimentSpec, what: str) -> None:
+    """Raises ConfigError where everything is trained on, and `what` would choose by nothing."""
+    if not spec.data.validation_share:
+        raise ConfigError(f"data.validation_share: {what} chooses on a validation part; expected more than 0, found 0")
+
+
 def check_device(device: str) -> str:
     """The name of the torch device. Raises ConfigError if --device cuda is asked for where there is none."""
     if device == "cpu":

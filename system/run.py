@@ -102,7 +102,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from system.checkpoint import load_checkpoint
     from system.dataset import prepare
     from system.experiment import scored, scored_parts, show_scores
-    from system.options import check_device
+    from system.options import check_device, needs_validation
     from system.runs import first_run
     from system.training import logits_of
 
@@ -111,6 +111,8 @@ def evaluate(args: argparse.Namespace) -> None:
     spec = checkpoint.spec
     if spec.data.refit:
         raise RunError(f"{args.run} was trained on everything; evaluate {first_run(args.run, spec)}, which was not")
+    if args.part == "validation":
+        needs_validation(spec, "evaluate --part validation")
     data = prepare(spec.data, spec.features, spec.seed)  # the split of the training, whatever --seed says
     network = checkpoint.network().to(device)
     logits = {

@@ -36,7 +36,7 @@ class DataSpec(Spec):
     root: str | None = None
     fold: Positive = 1
     segment_seconds: Annotated[float, Field(gt=0)] = 1.0
-    validation_share: Share = 0.2  # of the training fold, whole sources or locations
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2  # of the training fold, by source; 0: none
     silence_rms: Annotated[float, Field(ge=0)] = 1e-4  # segments of longer clips below this are padding
     device: str | None = None  # every part is of this device alone
     device_irs: str | None = None  # folder of microphone impulse responses: the device protocol
@@ -213,7 +213,6 @@ class TrainSpec(Spec):
     ema_decay: Share = 0.999  # per step
     swa_start: Share = 0.75  # share of the training after which each epoch's weights count
     frozen_norms: Literal["none", "all", "all_but_stem"] = "none"  # BatchNorm that keeps statistics and parameters
-    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions in training; weights and scores are float32
 
     @model_validator(mode="after")
     def _milestones_fit(self) -> TrainSpec:

@@ -17,6 +17,7 @@ from system.dataset import PreparedData, prepare
 from system.errors import ConfigError, RunError
 from system.experiment import check_sources, train_and_report
 from system.files import read_json, write_json
+from system.options import needs_validation
 from system.runs import check_same, locked, provenance, write_settings
 from system.spec import ExperimentSpec
 from system.training import log_loss_and_accuracy, logits_of
@@ -58,6 +59,7 @@ def specialize(
 ) -> dict[str, Any]:
     """Train what is not yet trained; returns devices.json: both runs on the validation part of each device."""
     spec = general.spec
+    needs_validation(spec, "specialize")
     everything = prepare(spec.data, spec.features, spec.seed)
     report: dict[str, Any] = {}
     for name in devices_of(everything, names):

@@ -28,6 +28,7 @@ from system.errors import TrainingError
 from system.files import whole_file
 from system.learning.averaging import average_of, is_taken, take_average
 from system.learning.batches import EpochOrder, FeatureBatches, standardized, statistics
+from system.learning.graphs import Graphed
 from system.learning.inputs import Inputs, training_data
 from system.learning.objectives import log_loss_and_accuracy
 from system.learning.optimizers import frozen_norms, optimizer_of, require_grad
@@ -102,12 +103,14 @@ class Classifier(lightning.LightningModule):
 
     def __init__(
         self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, teacher: OnlineTeacher | None = None,
-        frozen: Sequence[nn.Module] = (),
+        frozen: Sequence[nn.Module] = (), graphed: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.graphed = graphed
         self.network, self.spec, self.inputs, self.task, self.teacher = network, spec, inputs, inputs.task, teacher
         self.frozen = [*frozen_norms(network, spec.train.frozen_norms), *frozen]
         self.average = average_of(network, spec.train)
+        self._captured: Graphed | None = None
         self.rows: EpochOrder | None = None  # of the validation part
         self.stepped: Callable[[], None] = lambda: None  # after each batch that is not a training step
         self.before_epoch: Callable[[int], object] = lambda epoch: None
@@ -117,10 +120,9 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         x, target, taught = self.inputs(batch)
-        # half the bytes: twice the clips per second of a large network on a processor with bfloat16 instructions
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.spec.train.precision == "bfloat16"):
-            logits = self.network(x)
-        logits = logits.float()
+        if self.graphed and x.is_cuda and self._captured is None and len(x) == self.spec.train.batch_size:
+            self._captured = Graphed(self.network, x)
+        logits = (self._captured or self.network)(x)
         loss = self.task.loss(logits, target, self.spec.train.label_smoothing)
         if taught is not None:
             distill = self.spec.distill
@@ -161,7 +163,7 @@ class Classifier(lightning.LightningModule):
             return
         end_of_epoch = index + 1 == self.trainer.num_training_batches
         if is_taken(self.spec.train, self.current_epoch, end_of_epoch):
-            self.average.update_parameters(self.network)
+            self.average.take(self.network)
         if end_of_epoch and self.current_epoch + 1 == self.spec.train.epochs:
             self._seed(self.current_epoch + 1)
             take_average(self.network, self.average, self._epoch_again())
@@ -290,6 +292,7 @@ def fit(
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
+    graphed = network is None and spec.model.module is None and devices * nodes == 1
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
         if source := take_weights(network, spec, data.classes):
@@ -299,7 +302,7 @@ def fit(
     batches, inputs = training_data(
         spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
     )
-    module = Classifier(network, spec, inputs, teacher, frozen)
+    module = Classifier(network, spec, inputs, teacher, frozen, graphed)
     require_grad(module.frozen, False)
     if before_epoch is not None:
         module.before_epoch = before_epoch

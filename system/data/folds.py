@@ -121,8 +121,10 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
     """Split a training fold into (train, validation) by source, stratified by label (of several, the rarest).
 
     Every class stays in the training part, and is in the validation part too where it has at least
-    two sources. Raises DataError if that leaves a part empty.
+    two sources. A share of 0 leaves nothing to validate on. Raises DataError if another one leaves a part empty.
     """
+    if not share:
+        return list(clips), []
     counts = Counter(label for clip in clips for label in clip.labels)
     labels = np.array([min(clip.labels, key=lambda label: (counts[label], label), default="") for clip in clips])
     groups = np.unique([clip.source for clip in clips], return_inverse=True)[1]

@@ -45,15 +45,21 @@ class Recordings:
         place, length = self.place[chosen], self.length[chosen]
         return np.floor((place + generator.random(len(chosen))) * (length - 1) * size / length).astype(np.int64)
 
-    def crop(self, segments: Sequence[int], offset: np.ndarray) -> np.ndarray:
-        """(m, samples) at an offset (m,) of each segment's run."""
+    def parts(self, segments: Sequence[int], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The two neighbouring segments that a crop at an offset (m,) of each segment's run lies in, and where, in
+        samples from the begin of the first: (m,) each."""
         chosen = np.asarray(segments)
         size, begin, length = self.samples.shape[1], self.begin[chosen], self.length[chosen]
         first = begin + offset // size
         second = np.minimum(first + 1, begin + length - 1)
-        pair = np.concatenate([self.samples[self.row[self.order[index]]] for index in (first, second)], axis=1)
-        windows = np.lib.stride_tricks.sliding_window_view(pair, size, axis=1)  # (m, samples + 1, samples)
-        return windows[np.arange(len(chosen)), offset % size]
+        return self.order[first], self.order[second], offset % size
+
+    def crop(self, segments: Sequence[int], offset: np.ndarray) -> np.ndarray:
+        """(m, samples) at an offset (m,) of each segment's run."""
+        first, second, rest = self.parts(segments, offset)
+        pair = np.concatenate([self.samples[self.row[index]] for index in (first, second)], axis=1)
+        windows = np.lib.stride_tricks.sliding_window_view(pair, self.samples.shape[1], axis=1)
+        return windows[np.arange(len(rest)), rest]
 
     def check_crops(self, label: np.ndarray, filename: Sequence[str]) -> None:
         """Raises DataError if segments of one run have different labels, (n,) or (n, classes): a crop has none then."""

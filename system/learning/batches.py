@@ -62,16 +62,21 @@ class FeatureBatches(Dataset):
 class SampleBatches(Dataset):
     """Whole batches of (samples, device, label[, teachers' logits]), cropped at random if `crop`.
 
-    The offsets of a batch depend on the seed, the epoch and its first segment only.
+    The offsets of a batch depend on the seed, the epoch and its first segment only. On a GPU with room for them all
+    samples stay in its memory.
     """
 
     def __init__(
         self, recordings: Recordings, segments: Segments, crop: bool, seed: int, epoch: Callable[[], int],
-        teachers: Teachers | None = None,
+        teachers: Teachers | None = None, device: str = "cpu",
     ) -> None:  # fmt: skip
         if crop:
             recordings.check_crops(segments.label, segments.filename)
         self.recordings, self.crop, self.seed, self.epoch, self.teachers = recordings, crop, seed, epoch, teachers
+        size = len(recordings.row) * recordings.samples.shape[1] * recordings.samples.itemsize
+        self.resident: Tensor | None = None  # (n, samples) of the training segments
+        if device == "cuda" and size < RESIDENT * torch.cuda.mem_get_info()[0]:
+            self.resident = torch.from_numpy(recordings.samples[recordings.row]).to(device)
         self.device = torch.from_numpy(recordings.device)
         self.label = torch.from_numpy(np.asarray(segments.label))
 
@@ -79,13 +84,27 @@ class SampleBatches(Dataset):
         return len(self.label)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        offset = where = None
         if self.crop:
             offset = self.recordings.offsets(indices, np.random.default_rng((self.seed, self.epoch(), indices[0])))
-            samples, where = self.recordings.crop(indices, offset), offset / self.recordings.samples.shape[1]
-        else:
-            samples, where = self.recordings.read(indices), None
+            where = offset / self.recordings.samples.shape[1]
         taught = () if self.teachers is None else (self.teachers.at(indices, where),)
-        return torch.from_numpy(samples), self.device[indices], self.label[indices], *taught
+        return self._samples(indices, offset), self.device[indices], self.label[indices], *taught
+
+    def _samples(self, indices: list[int], offset: np.ndarray | None) -> Tensor:
+        """(m, samples) of segments as they were cut, or at an `offset` (m,) of their runs, in samples."""
+        if self.resident is None:
+            read = self.recordings.read(indices) if offset is None else self.recordings.crop(indices, offset)
+            return torch.from_numpy(read)
+        if offset is None:
+            return self.resident[indices]
+        size = self.resident.shape[1]
+        first, second, rest = (
+            torch.from_numpy(part)[:, None].to(self.resident.device) for part in self.recordings.parts(indices, offset)
+        )
+        position = rest + torch.arange(size, device=self.resident.device)  # (m, samples) from the first one's begin
+        index = torch.where(position < size, first * size, (second - 1) * size) + position
+        return self.resident.view(-1)[index]
 
 
 def alone() -> tuple[int, int]:

@@ -94,7 +94,8 @@ def training_data(
     recordings = data.recordings
     if recordings is None:
         raise ValueError("augmentation of samples: the prepared data has features only")
-    batches = SampleBatches(recordings, data.train, spec.augment.random_crop, spec.seed, epoch, teachers)
+    kept = device if alone else "cpu"
+    batches = SampleBatches(recordings, data.train, spec.augment.random_crop, spec.seed, epoch, teachers, kept)
     devices = _devices(spec, recordings)
     return batches, Inputs(*shared, LogMel(spec.features), devices, len(recordings.responses))
 

@@ -11,17 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from system.spec import TrainSpec
 
-OPTIMIZERS: dict[str, Callable[[Any, TrainSpec], torch.optim.Optimizer]] = {
-    "adamw": lambda groups, spec: torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.momentum, 0.999)),
-    "adam": lambda groups, spec: torch.optim.Adam(groups, lr=spec.learning_rate, betas=(spec.momentum, 0.999)),
-    "sgd": lambda groups, spec: torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum),
+OPTIMIZERS: dict[str, Callable[[Any, TrainSpec, bool], torch.optim.Optimizer]] = {
+    "adamw": lambda groups, spec, fused: torch.optim.AdamW(
+        groups, lr=spec.learning_rate, betas=(spec.momentum, 0.999), fused=fused
+    ),
+    "adam": lambda groups, spec, fused: torch.optim.Adam(
+        groups, lr=spec.learning_rate, betas=(spec.momentum, 0.999), fused=fused
+    ),
+    "sgd": lambda groups, spec, fused: torch.optim.SGD(
+        groups, lr=spec.learning_rate, momentum=spec.momentum, fused=fused
+    ),
 }
 
 BEFORE_STAGES = ("band_norm.", "stem.")
 
 
 def optimizer_of(network: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """The optimizer of everything in `network` that is not frozen."""
+    """The optimizer of everything in `network` that is not frozen; on a GPU one kernel changes all parameters."""
     free = [parameter for parameter in network.parameters() if parameter.requires_grad]
     vectors = [] if spec.decay_vectors else [parameter for parameter in free if parameter.ndim <= 1]
     taken = set(map(id, vectors))
@@ -29,7 +35,8 @@ def optimizer_of(network: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": [parameter for parameter in free if id(parameter) not in taken], "weight_decay": spec.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return OPTIMIZERS[spec.optimizer]([group for group in groups if group["params"]], spec)
+    fused = bool(free) and free[0].is_cuda
+    return OPTIMIZERS[spec.optimizer]([group for group in groups if group["params"]], spec, fused)
 
 
 def frozen_norms(network: nn.Module, rule: str) -> list[nn.Module]:

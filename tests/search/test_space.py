@@ -240,3 +240,14 @@ def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
         step = choices["width_multiple"]
         assert spec.width == step in (4, 8)
         assert all(channels % step == 0 for channels in spec.model_copy(update={"width": 3 * step}).widths())
+
+
+def test_known_designs_lie_in_the_space_that_a_file_asks_for() -> None:
+    asked = read_space(Path(__file__).resolve().parents[2] / "search" / "spaces" / "integer_fast.yaml")
+    designs, rows = known_designs(asked), {row.name: row for row in asked}
+    assert [design["block"] for design in designs] == ["rep_inception"]  # the one with ReLU and BatchNorm alone
+    assert spec_of(designs[0]).width_multiple == 4
+    assert features_of(designs[0], FeatureSpec()).sample_rate == 32000
+    for design in designs:
+        assert {name for name, row in rows.items() if row.applies(design)} == set(design)
+        assert all(value in rows[name].values for name, value in design.items())

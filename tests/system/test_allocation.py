@@ -15,7 +15,7 @@ def faults(times):
     for _ in range(times):
         torch.zeros(16 * 2**20)  # 64 MiB, more than glibc keeps by itself
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(2)
+faults(24)
 print(faults(8))
 """
 

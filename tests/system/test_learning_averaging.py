@@ -24,7 +24,7 @@ def averaged(spec: TrainSpec, weights: list[float]) -> float:
     assert average is not None
     for weight in weights:
         network.weight.data.fill_(weight)
-        average.update_parameters(network)
+        average.take(network)
     take_average(network, average, [])
     return network.weight.item()
 
@@ -64,10 +64,10 @@ def test_statistics_are_of_the_averaged_weights_over_the_inputs() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))
     average = average_of(network, TrainSpec(average="swa"))
     assert average is not None
-    average.update_parameters(network)
+    average.take(network)
     for parameter in network.parameters():
         parameter.data.add_(torch.randn_like(parameter))
-    average.update_parameters(network)
+    average.take(network)
     mean = {name: value.clone() for name, value in average.module.named_parameters()}
     inputs = [3 + torch.randn(8, 1, 6, 6) for _ in range(5)]
     momentum = network[1].momentum

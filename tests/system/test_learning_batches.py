@@ -88,6 +88,17 @@ def test_crops_depend_on_seed_epoch_and_batch_alone() -> None:
     assert not torch.equal(first, crops(0, 1, [3, 1]))
 
 
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_samples_that_stay_on_a_gpu_are_the_same(crop: bool, device: str) -> None:
+    data = tiny.with_recordings(tiny.data())
+    assert data.recordings is not None
+    here, there = (SampleBatches(data.recordings, data.train, crop, 0, lambda: 0) for _ in range(2))
+    there.resident = torch.from_numpy(data.recordings.samples[data.recordings.row]).to(device)
+    for indices in ([3, 1, 7], list(range(len(data.train)))):
+        assert torch.equal(here.__getitems__(indices)[0], there.__getitems__(indices)[0].cpu())
+
+
 def test_features_without_augmentation_are_standardized_only() -> None:
     spec, data = tiny.experiment(augment=AugmentSpec(**OFF)), tiny.data()
     mean, std = statistics(data.train)

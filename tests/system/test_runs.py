@@ -57,11 +57,11 @@ def test_other_settings_are_refused_with_every_difference(tmp_path: Path) -> Non
 def test_a_run_from_before_a_setting_was_there_had_its_default(tmp_path: Path) -> None:
     spec = ExperimentSpec()
     older = spec.plain()
-    del older["train"]["precision"], older["distill"]
+    del older["train"]["ema_decay"], older["distill"]
     write_settings(tmp_path / "config.yaml", older, {})
     assert check_same(tmp_path / "config.yaml", spec.plain())
-    asked = spec.changed(train=spec.train.changed(precision="bfloat16"))
-    with pytest.raises(RunError, match=r"train\.precision: float32 there, bfloat16 asked for"):
+    asked = spec.changed(train=spec.train.changed(ema_decay=0.5))
+    with pytest.raises(RunError, match=r"train\.ema_decay: 0\.999 there, 0\.5 asked for"):
         check_same(tmp_path / "config.yaml", asked.plain())
 
 
