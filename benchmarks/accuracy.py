@@ -9,9 +9,11 @@
 Every network is trained by the recipe of its own configuration, or all by ours (--recipe ours: what is left is the
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
-solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were chosen on folds 2 to 5 of ESC-10, so that of
-that set only fold 1 tells how good they are. Where a teacher that it names, or --teacher, is not trained, it is left
-out and that is said.
+solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out (README,
+Results). Where a teacher that it names, or --teacher, is not trained, it is left out and that is said.
+
+All is trained on the whole training fold, no validation part is split off: nothing is chosen here, and temperatures are
+1 but for what --set temperature=T says of ours.
 
 Runs are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test
 fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the
@@ -27,6 +29,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import yaml
 
 import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.side_by_side import ROOT, Job, PerClip, differences, joined, make
@@ -79,15 +83,24 @@ def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: in
         if fitted.spec is None:
             raise ConfigError(f"{rival.label} does not fit {budget}: {fitted.reason}")
         settings["model.width"] = fitted.spec.width
-    if name == OURS and args.teacher:
-        settings["distill.teachers"] = args.teacher
+    if name == OURS:
+        settings |= dict(pair(text) for text in args.settings)
+        settings |= {"distill.teachers": args.teacher} if args.teacher else {}
     if name != OURS and args.recipe == OURS:
         settings = {**recipe(load_experiment(rivals(budget)[OURS].config), spec.features.n_mels), **settings}
     if args.device_irs and (name in WITH_RESPONSES or args.recipe == OURS):
         settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
-    return Job(root / budget / name / f"f{fold}", rival.config, settings, BACKEND)
+    return Job(root / budget / name / f"f{fold}", rival.config, settings, None if args.float else BACKEND)
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """Of --set. Raises ConfigError."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"--set {text}: expected KEY=VALUE")
+    return key, yaml.safe_load(value)
 
 
 def recipe(ours: ExperimentSpec, bands: int) -> dict[str, Any]:
@@ -135,7 +148,9 @@ def mean(values: Sequence[float]) -> float | None:
 
 def seconds(run: Path) -> float:
     """Of training, with and without quantization."""
-    tuned = read_json(run / "quant" / BACKEND / "parity.json", "this command")["validation"].get("trained", {})
+    parity, tuned = run / "quant" / BACKEND / "parity.json", {}
+    if parity.is_file():
+        tuned = read_json(parity, "this command")["validation"].get("trained", {})
     return read_json(run / "best" / "scores.json", "this command")["train_seconds"] + tuned.get("seconds", 0.0)
 
 
@@ -170,7 +185,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    names = list(dict.fromkeys(one["network"] for one in rows))
+    names, named = list(dict.fromkeys(one["network"] for one in rows)), set[str]()
     for one in rows:
         number, value = names.index(one["network"]), one["accuracy"]["value"]
         low, high = one["accuracy"]["interval"]
@@ -179,7 +194,8 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         x = one["macs"] / 1e6 * 1.02**aside
         axes.errorbar(x, value, [[value - low], [high - value]], marker="o", color=f"C{number}", capsize=2,
                       markerfacecolor=f"C{number}" if integer else "none",
-                      label=one["network"] if integer and one["budget"] == rows[0]["budget"] else None)  # fmt: skip
+                      label=None if one["network"] in named else one["network"])  # fmt: skip
+        named.add(one["network"])
     axes.set_xscale("log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(StrMethodFormatter("{x:g}"))
@@ -220,11 +236,12 @@ def run(args: argparse.Namespace) -> None:
     plans = {budget: planned(budget, args, folds, classes, root) for budget in budgets}
     every = [each for plan in plans.values() for fold in zip(*plan.values(), strict=True) for each in fold]
     make(every, args.workers, args.device)
+    forms = {"float": Path("best")} | ({} if args.float else {"INT8": Path("quant") / BACKEND})
     rows = []
     for budget, plan in plans.items():
         first = [each.folder / "best" for each in plan[args.reference or next(iter(plan))]]
         for name, runs in plan.items():
-            for form, part in {"float": Path("best"), "INT8": Path("quant") / BACKEND}.items():
+            for form, part in forms.items():
                 found = row(rivals(budget)[name].label, form, [each.folder / part for each in runs], first)
                 rows.append({"budget": budget, **found, "seconds": mean([seconds(each.folder) for each in runs])})
     table = markdown(rows)
@@ -249,6 +266,8 @@ def main(argv: list[str]) -> None:
         "--recipe", choices=("own", OURS), default="own", help="by which each is trained (default: its own)"
     )
     parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
+    parser.add_argument("--float", action="store_true", help="without quantization")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of ours")
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")
     parser.add_argument("--epochs", type=int, default=60, help="passes over the training part (default: 60)")
     parser.add_argument("--quant-epochs", type=int, metavar="N", help="of QAT (default: as each configuration says)")

@@ -5,10 +5,12 @@
     python benchmarks/training_speed.py --workers 2              # loaders of the baseline's way
     python benchmarks/training_speed.py --device cuda --epoch 139620 --peak 67    # one epoch, the card's peak in TFLOPS
 
-The same network, the DCASE 2024/25 baseline, and its augmentation by three ways that take turns in one process:
+The same network, the DCASE 2024/25 baseline, and its augmentation by these ways, which take turns, each time in a
+process of its own:
 
 - baseline's way: every epoch reads each wav file of 44.1 kHz, and every batch is resampled to 32 kHz and turned into
-  log-mel by torchaudio in the loop; the network keeps PyTorch's default memory layout;
+  log-mel by torchaudio in the loop; PyTorch's default memory layout, OpenMP's and malloc's defaults;
+- the same, our process: with the settings of system/__init__.py, which any command of this project has;
 - cached features: what system/training.py does where no augmentation needs samples;
 - from samples: what it does where crops or speeds are random: log-mel in the loop, but no resampling.
 
@@ -19,8 +21,10 @@ to a temporary folder. With --epoch, features and labels are made up and kept in
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,12 +47,20 @@ from system.dataset import PreparedData, prepare
 from system.learning.batches import EpochOrder, statistics as band_statistics
 from system.learning.inputs import training_data
 from system.models.network import build, complexity
+from system.progress import progress
 from system.runs import load_experiment
 from system.spec import ExperimentSpec
 from system.training import fit, memory_format, torch_device
 
 CONFIG = Path(__file__).resolve().parents[1] / "system" / "configs" / "dcase2024_baseline.yaml"
 RATE, CLASSES = 44100, 10  # of TAU's recordings
+WAYS: dict[str, dict[str, str]] = {  # name -> environment of its process
+    "baseline's way": {"TINYSCENE_ALLOCATOR": "system", "OMP_WAIT_POLICY": ""},
+    "the same, our process": {},
+    "cached features": {},
+    "from samples": {},
+}
+BASELINE_S = tuple(WAYS)[:2]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -127,52 +139,66 @@ def recordings(root: Path, clips: int) -> None:
     (root / "meta.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def compare(args: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        os.environ["TINYSCENE_CACHE"] = str(root / "cache")
-        recordings(root, args.clips)
-        spec = load_experiment(CONFIG)
-        spec = spec.changed(
-            data=spec.data.changed(dataset="csv", root=folder), train=spec.train.changed(batch_size=args.batch)
-        )
-        data = prepare(spec.data, spec.features, spec.seed)
+def one_way(args: argparse.Namespace) -> None:
+    """In a process of its own: clips per second and the share of the time before the network, of one epoch."""
+    torch.set_num_threads(args.threads)
+    spec = load_experiment(CONFIG)
+    spec = spec.changed(
+        data=spec.data.changed(dataset="csv", root=str(args.root)), train=spec.train.changed(batch_size=args.batch)
+    )
+    data = prepare(spec.data, spec.features, spec.seed)
+    device = torch_device(args.device)
+    if args.way in BASELINE_S:
+        way = baseline_way(spec, data, args.root, args.workers, device)
+    elif args.way == "from samples":
         several = spec.augment.changed(random_crop=True, speed=(1.0, 1.0 + 1e-9))
-        device = torch_device(args.device)
-        ways = {
-            "baseline's way": baseline_way(spec, data, root, args.workers, device),
-            "cached features": our_way(spec, data, device),
-            "from samples": our_way(spec.changed(augment=several.plain()), data, device),
-        }
-        networks = {name: made(spec, device, ours=name != "baseline's way") for name in ways}
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        shares: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(args.rounds + 1):
-            for name, way in ways.items():
-                clips, waited, network = 0, 0.0, networks[name]
-                optimizer = torch.optim.AdamW(network.parameters())
-                began = last = time.perf_counter()
-                for x, target in way():
-                    if device == "cuda":
-                        torch.cuda.synchronize()
-                    waited += time.perf_counter() - last
-                    loss = torch.nn.functional.cross_entropy(network(x), target)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    clips += len(x)
-                    if device == "cuda":
-                        torch.cuda.synchronize()
-                    last = time.perf_counter()
-                if turn:
-                    rates[name].append(clips / (last - began))
-                    shares[name].append(waited / (last - began))
-    first = statistics.median(rates["baseline's way"])
-    print(f"clips per second, {device}, batches of {args.batch}, {torch.get_num_threads()} threads, {args.workers} "
-          f"loaders of the baseline's way; medians of {args.rounds} epochs of {clips} clips")  # fmt: skip
+        way = our_way(spec.changed(augment=several.plain()), data, device)
+    else:
+        way = our_way(spec, data, device)
+    network = made(spec, device, ours=args.way not in BASELINE_S)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+    for _ in range(2):  # the first to warm up
+        clips, waited = 0, 0.0
+        began = last = time.perf_counter()
+        for x, target in way():
+            if device == "cuda":
+                torch.cuda.synchronize()
+            waited += time.perf_counter() - last
+            loss = torch.nn.functional.cross_entropy(network(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            clips += len(x)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            last = time.perf_counter()
+    print(json.dumps([clips / (last - began), waited / (last - began), clips]))
+
+
+def compare(args: argparse.Namespace) -> None:
+    rates: dict[str, list[float]] = {name: [] for name in WAYS}
+    shares: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder, progress("timing", args.rounds * len(WAYS), unit="epochs") as step:
+        root = Path(folder)
+        recordings(root, args.clips)
+        same = ["--batch", args.batch, "--workers", args.workers, "--threads", args.threads, "--device", args.device]
+        for _ in range(args.rounds):
+            for name, settings in WAYS.items():
+                words = [sys.executable, __file__, "--way", name, "--root", folder, *map(str, same)]
+                environment = {**os.environ, "TINYSCENE_CACHE": str(root / "cache"), **settings}
+                done = subprocess.run(words, capture_output=True, text=True, env=environment)
+                if done.returncode:
+                    sys.exit(done.stderr)
+                rate, share, clips = json.loads(done.stdout.splitlines()[-1])
+                rates[name].append(rate)
+                shares[name].append(share)
+                step(1)
+    first = statistics.median(rates[next(iter(WAYS))])
+    print(f"clips per second, {torch_device(args.device)}, batches of {args.batch}, {args.threads} threads, "
+          f"{args.workers} loaders of the baseline's way; medians of {args.rounds} epochs, {clips} clips each")
     for name, values in rates.items():
         median = statistics.median(values)
-        print(f"{name:16s} {median:8.1f} ({median / first:.2f}x), {min(values):.1f} to {max(values):.1f}; "
+        print(f"{name:21s} {median:8.1f} ({median / first:.2f}x), {min(values):.1f} to {max(values):.1f}; "
               f"{statistics.median(shares[name]):.0%} of the time before the network")  # fmt: skip
 
 
@@ -210,10 +236,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--epoch", type=int, metavar="CLIPS", help="time whole epochs of so many made-up clips instead")
     parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device, for the share of it that is used")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     assert system.__version__
-    torch.set_num_threads(args.threads)
-    (epoch if args.epoch else compare)(args)
+    (one_way if args.way else epoch if args.epoch else compare)(args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A run trained anew on everything: its weights are handed in, the scores of its first training are told."""
+"""A run trained anew on everything: its weights are handed in, the scores of its first training are told.
+
+And one that is trained on the whole training fold, validation part included, and scored on the test fold.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import soundfile
 import yaml
 
 import quant.run
+import search.run
 import submission.leaderboard
 import submission.pack
 import system.run
@@ -263,3 +267,34 @@ def test_its_settings_say_so(refit: Path) -> None:
     assert load_yaml(refit / "best/config.yaml")["data"]["refit"] == "all"
     with pytest.raises(ConfigError, match=r"data\.refit"):
         call(system.run.main, "data", "--config", refit / "best/config.yaml")
+
+
+def test_without_a_validation_part_the_whole_training_fold_is_trained_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYSCENE_CACHE", str(root / "cache"))
+    whole = root / "whole"
+    small = [word for word in SMALL if word != "temperature=1.5"][:-1]
+    words = ["--dataset", "csv", "--data-root", root / "set", *small, "--set", "data.validation_share=0"]
+    call(system.run.main, "train", "--run", whole, *words)
+    call(quant.run.main, "qat", "--run", whole, "--device", "cpu")
+    spec = load_checkpoint(whole / "best/model.safetensors").spec
+    data = prepare(spec.data, spec.features, spec.seed)
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 0, 6)
+    scores = read_json(whole / "best/scores.json", "")
+    assert scores["n"] == 6
+    assert "validation" not in scores
+    assert scores["temperature"]["value"] == 1.0
+    parity = read_json(whole / "quant/brevitas/parity.json", "")
+    assert parity["validation"]["exported"] == "trained"
+    assert parity["float_vs_int8"]["float"]["log_loss"] == pytest.approx(scores["log_loss"], rel=1e-4)
+    call(submission.pack.main, "--edition", "own", "--run", whole, "--draft", "--out", root / "out" / "whole")
+    call(system.run.main, "evaluate", "--run", whole, "--part", "test", "--device", "cpu")
+    refused = "data.validation_share: .* chooses on a validation part"
+    with pytest.raises(ConfigError, match=refused):
+        call(system.run.main, "evaluate", "--run", whole, "--device", "cpu")
+    with pytest.raises(ConfigError, match=refused):
+        call(system.run.main, "specialize", "--run", whole, "--device", "cpu")
+    with pytest.raises(ConfigError, match=refused):
+        call(search.run.main, "--budget", "64KiB", "--run", root / "none", *words)
+    assert not (root / "none").exists()

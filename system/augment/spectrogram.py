@@ -100,4 +100,4 @@ def keep_mask(batch: int, size: int, masks: int, widest: int, device: torch.devi
 def beta(alpha: float, count: int, device: torch.device) -> Tensor:
     """(count,) draws from Beta(alpha, alpha)"""
     both = torch.full((count,), alpha, device=device)
-    return Beta(both, both).sample()
+    return Beta(both, both, validate_args=False).sample()  # the check would wait for a GPU
