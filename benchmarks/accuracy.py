@@ -9,8 +9,8 @@
 Every network is trained by the recipe of its own configuration, or all by ours (--recipe ours: what is left is the
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
-solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out (README,
-Results). Where a teacher that it names, or --teacher, is not trained, it is left out and that is said.
+solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out
+(README, Results). Where a teacher that it names, or --teacher, is not trained, it is left out and that is said.
 
 All is trained on the whole training fold, no validation part is split off: nothing is chosen here, and temperatures are
 1 but for what --set temperature=T says of ours.

@@ -194,8 +194,10 @@ def compare(args: argparse.Namespace) -> None:
                 shares[name].append(share)
                 step(1)
     first = statistics.median(rates[next(iter(WAYS))])
-    print(f"clips per second, {torch_device(args.device)}, batches of {args.batch}, {args.threads} threads, "
-          f"{args.workers} loaders of the baseline's way; medians of {args.rounds} epochs, {clips} clips each")
+    print(
+        f"clips per second, {torch_device(args.device)}, batches of {args.batch}, {args.threads} threads, "
+        f"{args.workers} loaders of the baseline's way; medians of {args.rounds} epochs, {clips} clips each"
+    )
     for name, values in rates.items():
         median = statistics.median(values)
         print(f"{name:21s} {median:8.1f} ({median / first:.2f}x), {min(values):.1f} to {max(values):.1f}; "
