@@ -37,8 +37,10 @@ def test_logits_have_their_shape_and_every_parameter_a_gradient(case: Case) -> N
     logits = network(x)
     assert logits.shape == (4, classes)
     F.cross_entropy(logits, torch.arange(4) % classes).backward()
-    unreached = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not unreached
+    unreached = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    # a constant that GRN adds before a convolution and BatchNorm is taken out there: its gradient is rounding, or 0
+    assert not {name for name in unreached if not name.endswith("norm.shift")}
+    assert all(p.grad is not None for p in network.parameters())
 
 
 @every_case
