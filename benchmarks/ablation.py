@@ -24,6 +24,8 @@ import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.side_by_side import ROOT, Job, make
 from system.errors import ConfigError, guarded
 from system.files import read_json, write_json, write_text
+from system.options import needs_validation
+from system.runs import load_experiment
 
 PLAIN = {
     "augment.time_masks": 0, "augment.frequency_masks": 0, "augment.time_warp_frames": 0, "augment.roll_seconds": 0.0,
@@ -103,6 +105,7 @@ def _cells(row: Mapping[str, float], base: Mapping[str, float] | None) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
+    needs_validation(load_experiment(args.config), "an ablation")
     chosen = tricks(args)
     root = args.out / f"{Path(args.data_root).name}-{args.config.stem}-e{args.epochs}"
     given = {

@@ -155,8 +155,9 @@ def one_way(args: argparse.Namespace) -> None:
         way = our_way(spec.changed(augment=several.plain()), data, device)
     else:
         way = our_way(spec, data, device)
-    network = made(spec, device, ours=args.way not in BASELINE_S)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+    ours = args.way not in BASELINE_S
+    network = made(spec, device, ours)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True if ours and device == "cuda" else None)
     for _ in range(2):  # the first to warm up
         clips, waited = 0, 0.0
         began = last = time.perf_counter()

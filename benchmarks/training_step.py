@@ -66,7 +66,7 @@ def measure(case: Case, config: str, batch: int, device: str) -> float:
     network = build(spec.model, spec.input_shape(), 10).to(device, memory_format=order)
     features = torch.randn(batch, *spec.input_shape()).to(device, memory_format=order)
     label = torch.randint(0, 10, (batch,)).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=case.fused)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=case.fused or None)  # None: PyTorch's default
     run = Graphed(network, features) if case.captured else network
     times = []
     for _ in range(STEPS[device] + 2):

@@ -17,8 +17,8 @@ class Average(nn.Module):
     """A mean of weights, updated in place: plain, or exponential with `decay` per step.
 
     The exponential one forgets faster at first, min(decay, (1 + n) / (10 + n)) after n steps, so that a short training
-    is not held back by its random start. PyTorch's AveragedModel walks through all modules at each step and asks the
-    GPU for its count, which took a third of a small network's training there.
+    is not held back by its random start. PyTorch's AveragedModel walks through all modules at each step and waits for
+    the GPU to tell its count, both slow where a step takes milliseconds.
     """
 
     def __init__(self, network: nn.Module, decay: float | None) -> None:

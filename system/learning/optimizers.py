@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from system.spec import TrainSpec
 
-OPTIMIZERS: dict[str, Callable[[Any, TrainSpec, bool], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Any, TrainSpec, bool | None], torch.optim.Optimizer]] = {
     "adamw": lambda groups, spec, fused: torch.optim.AdamW(
         groups, lr=spec.learning_rate, betas=(spec.momentum, 0.999), fused=fused
     ),
@@ -35,7 +35,7 @@ def optimizer_of(network: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": [parameter for parameter in free if id(parameter) not in taken], "weight_decay": spec.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    fused = bool(free) and free[0].is_cuda
+    fused = True if free and free[0].is_cuda else None  # None: PyTorch's default
     return OPTIMIZERS[spec.optimizer]([group for group in groups if group["params"]], spec, fused)
 
 
