@@ -10,14 +10,16 @@ Every network is trained by the recipe of its own configuration, or all by ours 
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
 solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out
-(README, Results). Where a teacher that it names, or --teacher, is not trained, it is left out and that is said.
+(README, Results). With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one that
+search/run.py found there without that fold. Where a teacher that ours names, or --teacher, is not trained, ours is left
+out and that is said.
 
 All is trained on the whole training fold, no validation part is split off: nothing is chosen here, and temperatures are
 1 but for what --set temperature=T says of ours.
 
 Runs are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test
-fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with the
-float network --reference of the same budget. accuracy.md, .json and .png are written beside the runs.
+fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with
+--reference of the same budget and form. accuracy.md, .json and .png are written beside the runs.
 """
 
 from __future__ import annotations
@@ -46,22 +48,26 @@ from system.spec import DataSpec, ExperimentSpec
 CONFIGS = ROOT / "system" / "configs"
 AS_PUBLISHED = "128k_params_30M_macs"
 BACKEND = "brevitas"
-OURS = "ours"
-WITH_RESPONSES = ("cp_mobile", OURS)  # whose recipes convolve recordings with microphone responses
+OURS, SEARCHED = "ours", "searched"
+WITH_RESPONSES = ("cp_mobile", OURS, SEARCHED)  # whose recipes convolve recordings with microphone responses
 
 
 class Rival(NamedTuple):
     label: str
-    config: Path
+    config: Path  # with {fold} for the test fold, where each has its own
+
+    def of(self, fold: int) -> Path:
+        return Path(str(self.config).replace("{fold}", str(fold)))
 
 
 Plan = dict[str, list[Job]]
 
 
-def rivals(budget: str) -> dict[str, Rival]:
-    """What is trained, by the name of its folder."""
+def rivals(budget: str, searched: str | None = None) -> dict[str, Rival]:
+    """What is trained, by the name of its folder. `searched`: run folder of a search, with {fold}."""
     ours = "best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml"
-    return {
+    found = {SEARCHED: Rival("searched", Path(searched) / "best" / "config.yaml")} if searched else {}
+    return found | {
         "dcase2024_baseline": Rival("DCASE 2024/25 baseline", CONFIGS / "dcase2024_baseline.yaml"),
         "dcase2022_baseline": Rival("DCASE 2022 baseline", CONFIGS / "dcase2022_baseline.yaml"),
         "cp_mobile": Rival("CP-Mobile", CONFIGS / "cp_mobile.yaml"),
@@ -73,12 +79,12 @@ def rivals(budget: str) -> dict[str, Rival]:
 
 def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: int, classes: int, root: Path) -> Job:
     """Raises ConfigError if the design does not fit the budget at any width."""
-    spec = load_experiment(rival.config)
+    spec = load_experiment(rival.of(fold))
     settings: dict[str, Any] = {
         "data.dataset": "csv", "data.root": args.data_root, "data.fold": fold, "data.device_irs": args.device_irs,
         "data.validation_share": 0.0, "train.epochs": args.epochs, "seed": args.seed, "budget": None,
     }  # fmt: skip
-    if name != OURS and budget != AS_PUBLISHED:
+    if name not in (OURS, SEARCHED) and budget != AS_PUBLISHED:
         fitted = fit_width(spec.model, Budget.parse(budget), spec.input_shape(), classes)
         if fitted.spec is None:
             raise ConfigError(f"{rival.label} does not fit {budget}: {fitted.reason}")
@@ -92,7 +98,7 @@ def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: in
         settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
-    return Job(root / budget / name / f"f{fold}", rival.config, settings, None if args.float else BACKEND)
+    return Job(root / budget / name / f"f{fold}", rival.of(fold), settings, None if args.float else BACKEND)
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -114,9 +120,9 @@ def recipe(ours: ExperimentSpec, bands: int) -> dict[str, Any]:
 
 def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | None:
     """Why a network is left out, if it is."""
-    if not rival.config.is_file():
-        return f"there is no {rival.config.name}"
-    teachers = (load_yaml(rival.config).get("distill") or {}).get("teachers") or []
+    if missing := [rival.of(fold) for fold in folds if not rival.of(fold).is_file()]:
+        return f"there is no {missing[0]}"
+    teachers = (load_yaml(rival.of(folds[0])).get("distill") or {}).get("teachers") or []
     teachers = asked if teachers and asked else teachers
     for fold in folds:
         for teacher in teachers:
@@ -126,7 +132,7 @@ def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | No
 
 
 def row(label: str, form: str, folders: Sequence[Path], reference: Sequence[Path]) -> dict[str, Any]:
-    """One line of the table: `folders` hold scores.json, predictions.csv and complexity.json of each fold."""
+    """One line of the table: `folders`, and those of the `reference`, hold scores.json, predictions.csv and complexity.json of each fold."""
     scores = [read_json(folder / "scores.json", "this command") for folder in folders]
     cost = read_json(folders[0] / "complexity.json", "this command")
     mine, theirs = (joined([PerClip.read(folder / "predictions.csv") for folder in some])
@@ -157,8 +163,8 @@ def seconds(run: Path) -> float:
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     groups = sorted({name for row in rows for name in row["groups"]})
     lines = [
-        "| network | form | parameters | MMACs | accuracy [95 %] | against the first | log loss [95 %] "
-        "| against the first | clip accuracy | " + " | ".join(groups) + " | seconds a fold |",
+        "| network | form | parameters | MMACs | accuracy [95 %] | less the reference's | log loss [95 %] "
+        "| less the reference's | clip accuracy | " + " | ".join(groups) + " | seconds a fold |",
         "|---|---|---:|---:|---|---|---|---|---:|" + "---:|" * (len(groups) + 1),
     ]
     for one in rows:
@@ -211,7 +217,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes: int, root: Path) -> Plan:
     """Network -> its runs, one for each fold; what cannot be trained is left out and told."""
-    known = rivals(budget)
+    known = rivals(budget, args.searched)
     names = [name.strip() for name in args.networks.split(",")] if args.networks else list(known)
     if wrong := [name for name in names if name not in known]:
         raise ConfigError(f"--networks: expected some of {', '.join(known)}; found {wrong[0]!r}")
@@ -239,10 +245,11 @@ def run(args: argparse.Namespace) -> None:
     forms = {"float": Path("best")} | ({} if args.float else {"INT8": Path("quant") / BACKEND})
     rows = []
     for budget, plan in plans.items():
-        first = [each.folder / "best" for each in plan[args.reference or next(iter(plan))]]
+        first = plan[args.reference or next(iter(plan))]
         for name, runs in plan.items():
             for form, part in forms.items():
-                found = row(rivals(budget)[name].label, form, [each.folder / part for each in runs], first)
+                mine, theirs = ([each.folder / part for each in some] for some in (runs, first))
+                found = row(rivals(budget, args.searched)[name].label, form, mine, theirs)
                 rows.append({"budget": budget, **found, "seconds": mean([seconds(each.folder) for each in runs])})
     table = markdown(rows)
     write_text(root / "accuracy.md", table)
@@ -266,6 +273,7 @@ def main(argv: list[str]) -> None:
         "--recipe", choices=("own", OURS), default="own", help="by which each is trained (default: its own)"
     )
     parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
+    parser.add_argument("--searched", metavar="RUN", help="a search, {fold} for the fold that it left out")
     parser.add_argument("--float", action="store_true", help="without quantization")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of ours")
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")

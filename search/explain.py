@@ -53,7 +53,12 @@ def named(names: Mapping[str, str], key: str) -> str:
 def kernels(spec: ModelSpec) -> str:
     if "inception" in spec.block:
         return "/".join(map(str, spec.branches)) + " along each axis"
-    return "x".join(map(str, spec.kernel_size))
+    size = "x".join(map(str, spec.kernel_size))
+    smaller = {number: stage.second_kernel for number, stage in enumerate(spec.stages, start=1) if stage.second_kernel}
+    if not smaller:
+        return size
+    second = " or ".join(sorted({"x".join(map(str, kernel)) for kernel in smaller.values()}))
+    return f"{size}, a block's second one {second} in stage {' and '.join(map(str, smaller))}"
 
 
 def kept(spec: ModelSpec) -> str:
@@ -87,7 +92,7 @@ ASPECTS = (
     Aspect("The stem is", lambda s: f"{named(STEMS, s.stem)} of {'x'.join(map(str, s.stem_kernel))} with stride "
            f"{'x'.join(map(str, s.stem_stride))} (frequency x time)"),
     Aspect("It is made of", lambda s: named(BLOCK_NAMES, s.block)),
-    Aspect("Its depthwise kernels are", kernels),
+    Aspect("Its kernels are", kernels),
     Aspect("Blocks widen inside", expansion),
     Aspect("Blocks per stage are", lambda s: "-".join(str(stage.depth) for stage in s.stages)),
     Aspect("Stages are entered with strides of", strides),

@@ -1,6 +1,6 @@
 """The best trials again with other seeds: the lowest of many noisy losses is partly luck.
 
-Only the validation part decides. Each training is kept in finalists.json as soon as it is finished, so that a stopped
+Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as soon as it is finished, so that a stopped
 command goes on with the next one.
 """
 

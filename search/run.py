@@ -45,7 +45,8 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--objective", choices=("float", "int8"), default="float",
                         help="score trials as float networks (default), or after calibration to INT8")  # fmt: skip
     parser.add_argument("--finalists", type=_count, default=1, metavar="N",
-                        help="train the best N again with new seeds before one of them wins (1: do not)")  # fmt: skip
+                        help="train the best N again with new seeds, each with a validation part of its own, before "
+                        "one of them wins (1: do not)")  # fmt: skip
     parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
     parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
                         "their cost and what the budget buys; train nothing")  # fmt: skip
@@ -203,7 +204,9 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     from system.runs import load_experiment, provenance, write_settings
 
     def data_of(experiment: ExperimentSpec) -> Any:
-        return data if experiment.features == spec.features else prepared(spec.data, experiment.features, spec.seed)
+        """Of a finalist with a validation part of its own: that of the trials is what picked it."""
+        same = (experiment.features, experiment.seed) == (spec.features, spec.seed)
+        return data if same else prepared(spec.data, experiment.features, experiment.seed)
 
     run = plan.run
     trials = [record_of(trial) for trial in trials_of(plan.open())]

@@ -53,6 +53,8 @@ SPACE: Space = (
     Choice("stem_stride_time", (1, 2, 3), "KT 2.3"),
     Choice("block", (*ONE_KERNEL, *MANY_KERNELS), "KT 2.2 to 2.5; papers 000, 001 and 004; challenge entries"),
     Choice("kernel_size", (3, 5, 7), "KT 2.6", {"block": ONE_KERNEL}),
+    Choice("second_kernel", ("same", "1x1_last", "1x1_ends"),
+           "CP-ResNet: stages whose second convolution is 1x1, so that less is seen", {"block": ("basic",)}),
     Choice("branches", ("3", "11", "21", "3-11", "3-21", "11-21", "3-11-21"), "paper 001, Table VI and its subsets",
            {"block": MANY_KERNELS}),
     Choice("expansion", (1.5, 2.0, 3.0, 4.0), "KT 2.5: 1.5 to 4", {"block": EXPANDING}),
@@ -91,11 +93,16 @@ KEPT: dict[str, Callable[[Any], Any]] = {  # name -> the part of a block's activ
     "first": lambda slots: slots[:1],
     "output": lambda slots: slots[-1:],
 }
+ONLY_POINTWISE: dict[str, Callable[[int, int], bool]] = {  # name -> is the second convolution of this stage 1x1?
+    "same": lambda stage, last: False,
+    "1x1_last": lambda stage, last: stage == last,
+    "1x1_ends": lambda stage, last: stage in (1, last),
+}
 FRONT_END = frozenset(("sample_rate", "n_mels", "hop_ms", "window_ms"))
 BINS_PER_BAND = 16
 WIDTH_STEP = 2  # a coarser step leaves up to a third of a budget unused
 
-# Where a search starts: the report's final design, and those of paper 001 and of CP-Mobile as this space has them.
+# Where a search starts: the report's final design, and those of paper 001, CP-Mobile and CP-ResNet as this space has them.
 KNOWN_DESIGNS: tuple[dict[str, Value], ...] = (
     {
         "stem": "conv", "stem_kernel": 5, "stem_stride_frequency": 2, "stem_stride_time": 1, "block": "inverted",
@@ -114,6 +121,12 @@ KNOWN_DESIGNS: tuple[dict[str, Value], ...] = (
         "block": "cp_mobile", "kernel_size": 3, "expansion": 3.0, "shortcut": "identity", "activation": "relu",
         "activations": "all", "norm": "grn", "pooling": "average", "downsampling": "strided",
         "depth_1": 2, "depth_2": 2, "depth_3": 2, "stride_2": "2x2", "stride_3": "2x1", "growth": 1.5,
+    },
+    {
+        "stem": "conv", "stem_kernel": 5, "stem_stride_frequency": 2, "stem_stride_time": 2, "block": "basic",
+        "kernel_size": 3, "second_kernel": "1x1_ends", "shortcut": "project", "activation": "relu", "norm": "batch",
+        "pooling": "average", "downsampling": "pool",
+        "depth_1": 1, "depth_2": 1, "depth_3": 1, "stride_2": "2x2", "stride_3": "2x1", "growth": 1.5,
     },
 )  # fmt: skip
 
@@ -215,11 +228,12 @@ def spec_of(choices: Choices) -> ModelSpec:
     """The network of these choices, at the smallest width; the budget solves for the width."""
     block: Any = BLOCKS[choices["block"]]
     size = choices.get("kernel_size", 3)
-    stages = [StageSpec(depth=choices["depth_1"])]
-    for number in (2, 3):
-        if depth := choices[f"depth_{number}"]:
-            stride = numbers(choices[f"stride_{number}"], "x")
-            stages.append(StageSpec(depth=depth, stride=stride, ratio=choices["growth"] ** (number - 1)))
+    pointwise, last = ONLY_POINTWISE[choices.get("second_kernel", "same")], 3 if choices["depth_3"] else 2
+    stages = []
+    for number in range(1, last + 1):
+        stride = numbers(choices[f"stride_{number}"], "x") if number > 1 else (1, 1)
+        ratio, second = choices["growth"] ** (number - 1), (1, 1) if pointwise(number, last) else None
+        stages.append(StageSpec(depth=choices[f"depth_{number}"], stride=stride, ratio=ratio, second_kernel=second))
     optional = {key: choices[key] for key in ("expansion", "sub_bands", "shortcut") if key in choices}
     step = choices.get("width_multiple", WIDTH_STEP)
     return ModelSpec(

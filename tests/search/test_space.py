@@ -245,7 +245,7 @@ def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
 def test_known_designs_lie_in_the_space_that_a_file_asks_for() -> None:
     asked = read_space(Path(__file__).resolve().parents[2] / "search" / "spaces" / "integer_fast.yaml")
     designs, rows = known_designs(asked), {row.name: row for row in asked}
-    assert [design["block"] for design in designs] == ["rep_inception"]  # the one with ReLU and BatchNorm alone
+    assert [design["block"] for design in designs] == ["rep_inception", "basic"]  # those with ReLU and BatchNorm alone
     assert spec_of(designs[0]).width_multiple == 4
     assert features_of(designs[0], FeatureSpec()).sample_rate == 32000
     for design in designs:
