@@ -132,7 +132,7 @@ def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | No
 
 
 def row(label: str, form: str, folders: Sequence[Path], reference: Sequence[Path]) -> dict[str, Any]:
-    """One line of the table: `folders`, and those of the `reference`, hold scores.json, predictions.csv and complexity.json of each fold."""
+    """One line of the table. All folders, one for each fold, hold scores.json, predictions.csv and complexity.json."""
     scores = [read_json(folder / "scores.json", "this command") for folder in folders]
     cost = read_json(folders[0] / "complexity.json", "this command")
     mine, theirs = (joined([PerClip.read(folder / "predictions.csv") for folder in some])

@@ -1,7 +1,7 @@
 """The best trials again with other seeds: the lowest of many noisy losses is partly luck.
 
-Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as soon as it is finished, so that a stopped
-command goes on with the next one.
+Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as
+soon as it is finished, so that a stopped command goes on with the next one.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ FRONT_END = frozenset(("sample_rate", "n_mels", "hop_ms", "window_ms"))
 BINS_PER_BAND = 16
 WIDTH_STEP = 2  # a coarser step leaves up to a third of a budget unused
 
-# Where a search starts: the report's final design, and those of paper 001, CP-Mobile and CP-ResNet as this space has them.
+# Where a search starts: the report's final design, and those of paper 001, CP-Mobile and CP-ResNet as they are here.
 KNOWN_DESIGNS: tuple[dict[str, Value], ...] = (
     {
         "stem": "conv", "stem_kernel": 5, "stem_stride_frequency": 2, "stem_stride_time": 1, "block": "inverted",
