@@ -78,7 +78,7 @@ class Objective:
         what = f"trial {trial.number}"
         try:
             with signs_of_life(study, trial):
-                data = self._data(experiment.features)
+                data = data_of(experiment, self.experiment, self.data)
                 trained = (self.fit or fit)(experiment, data, device=self.device, what=what, on_epoch=on_epoch)
                 if self.int8:
                     found = self._quantized(experiment, data, trained)
@@ -98,11 +98,6 @@ class Objective:
         storage.end(study, trial, state, found, values)
         return state
 
-    def _data(self, features: FeatureSpec) -> PreparedData:
-        if features == self.experiment.features:
-            return self.data
-        return prepared(self.experiment.data, features, self.experiment.seed)
-
     def _quantized(self, experiment: ExperimentSpec, data: PreparedData, trained: Trained) -> dict[str, Any]:
         from search.int8 import calibrated
 
@@ -110,8 +105,15 @@ class Objective:
         return {**scores, "float_log_loss": trained.last.log_loss, "float_accuracy": trained.last.accuracy}
 
 
+def data_of(experiment: ExperimentSpec, first: ExperimentSpec, data: PreparedData) -> PreparedData:
+    """What an experiment trains on: the `data` of the `first`, unless it has another front end or validation part."""
+    if (experiment.features, experiment.seed) == (first.features, first.seed):
+        return data
+    return _prepared(experiment.data, experiment.features, experiment.seed)
+
+
 @lru_cache(maxsize=4)  # front ends that are searched
-def prepared(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
+def _prepared(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     return prepare(data, features, seed)
 
 

@@ -196,23 +196,18 @@ def finish_front(plan: Plan, spec: ExperimentSpec, data: Any) -> None:
 def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     """Pictures, and the winner's long training into best/."""
     from search import finalists as again
-    from search.objective import experiment_of, prepared
+    from search.objective import data_of, experiment_of
     from search.report import plot_pareto
     from search.report_page import write_report
     from search.storage import record_of, trials_of
     from system.experiment import show_scores, train_and_report
     from system.runs import load_experiment, provenance, write_settings
 
-    def data_of(experiment: ExperimentSpec) -> Any:
-        """Of a finalist with a validation part of its own: that of the trials is what picked it."""
-        same = (experiment.features, experiment.seed) == (spec.features, spec.seed)
-        return data if same else prepared(spec.data, experiment.features, experiment.seed)
-
     run = plan.run
     trials = [record_of(trial) for trial in trials_of(plan.open())]
     plot_pareto(run / "pareto.png", trials, plan.budgets[0])
     write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
-    score = again.scorer(data_of, plan.device, plan.int8)
+    score = again.scorer(lambda experiment: data_of(experiment, spec, data), plan.device, plan.int8)
     winner = again.winner(run, trials, finalists, plan.experiment, score)
     final = experiment_of(spec, winner)
     best = run / "best"
@@ -226,7 +221,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     print(f"training the winner, trial {winner['number']}, for {spec.train.epochs} epochs")
     best.mkdir(parents=True, exist_ok=True)
     write_settings(best / "config.yaml", final.plain(), provenance(final, data.checksum))
-    scores = train_and_report(final, data_of(final), best, plan.device)
+    scores = train_and_report(final, data_of(final, spec, data), best, plan.device)
     show_scores(scores, f"{best} (float, test fold)")
     validation = scores["validation"]
     print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "

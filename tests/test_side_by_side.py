@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ablation
+from benchmarks import ablation, accuracy
 from benchmarks.side_by_side import Job, PerClip, differences, joined, make
 from system.errors import RunError
 from system.evaluation import Predictions
@@ -93,6 +93,17 @@ def test_a_failed_run_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(RunError, match=r"run: .*nothing\.py.* \(and 1 more, each with a log\.txt\)"):
         make([Job(tmp_path / "run", None), Job(tmp_path / "other", None)], 1, "cpu")
     assert sys.executable in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_searched_network_is_that_of_each_fold(tmp_path: Path) -> None:
+    found = accuracy.rivals(accuracy.AS_PUBLISHED, str(tmp_path / "f{fold}"))
+    searched = found[accuracy.SEARCHED]
+    assert searched.of(3) == tmp_path / "f3" / "best" / "config.yaml"
+    assert accuracy.absent(searched, [3], []) == f"there is no {searched.of(3)}"
+    searched.of(3).parent.mkdir(parents=True)
+    searched.of(3).write_text("{}")
+    assert accuracy.absent(searched, [3], []) is None
+    assert accuracy.SEARCHED not in accuracy.rivals(accuracy.AS_PUBLISHED)
 
 
 def test_a_trick_is_added_alone_and_taken_out_alone() -> None:

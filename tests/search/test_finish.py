@@ -13,6 +13,7 @@ from rich.console import Console
 from search import finalists, live, objective
 from search.int8 import calibrated, tuned
 from search.storage import WORKER, begin, record_of, trials_of
+from system.dataset import prepare
 from system.training import fit as train
 from tests import tiny
 from tests.search.conftest import MadeUpFit, Search
@@ -79,6 +80,17 @@ def test_finalists_are_judged_by_new_seeds_and_a_stopped_command_goes_on(tmp_pat
     told = json.loads((tmp_path / finalists.FILE).read_text())
     assert [row["number"] for row in told["finalists"]] == [0, 1, 2]
     assert told["finalists"][0]["log_loss_new_seeds"] == pytest.approx(0.715)
+
+
+def test_a_finalist_is_judged_on_a_validation_part_of_its_own(cache: Path) -> None:
+    """That of the trials is what picked it."""
+    first = tiny.experiment()
+    data = prepare(first.data, first.features, first.seed)
+    assert objective.data_of(first.changed(model={"width": 8}), first, data) is data
+    again = objective.data_of(first.changed(seed=1), first, data)
+    assert set(again.validation.source) != set(data.validation.source)
+    assert set(again.test.source) == set(data.test.source)
+    assert not set(again.validation.source) & set(again.test.source)
 
 
 def test_one_finalist_is_the_winner_without_another_training(tmp_path: Path) -> None:
