@@ -19,6 +19,9 @@ class Graphed:
     def __init__(self, network: nn.Module, like: Tensor) -> None:
         """`like`: a batch on the GPU. What the warm-up does to statistics of norms is undone.
 
+        cuDNN tries its algorithms during the warm-up, and the fastest are captured: its first choice is often slow for
+        depthwise convolutions. Which one wins may differ between two trainings; so may rounding then.
+
         A network that waits for the GPU, say to branch on a value, cannot be captured: it runs as usual, and that is
         told.
         """
@@ -26,6 +29,7 @@ class Graphed:
         before = [buffer.clone() for buffer in network.buffers()]
         # weights meet a second stream only here; the waiting that this costs is what the warning would tell
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        tries_before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         with torch.random.fork_rng([like.device]):  # a resumed training captures anew, and draws the same noise after
             # of a shallow copy, which shares parameters and buffers: the network itself keeps its plain forward
             sample = (torch.zeros_like(like),)
@@ -36,6 +40,8 @@ class Graphed:
                 reason = str(error).partition("\n")[0]
                 logging.getLogger(__name__).warning("not captured as a CUDA graph, and slower: %s", reason)
                 self.captured = network
+            finally:
+                torch.backends.cudnn.benchmark = tries_before
         with torch.no_grad():
             for buffer, value in zip(network.buffers(), before, strict=True):
                 buffer.copy_(value)
