@@ -1,4 +1,7 @@
-"""The best trials again with other seeds: the lowest of many noisy losses is partly luck.
+"""The best trials again, as long as the winner will be trained, with other seeds.
+
+The lowest of many noisy losses is partly luck, and short trials favour what learns fast: on ESC-10 with devices a network
+that was 0.15 to 0.2 nats ahead after 30 passes over the training part was level after 100 (README, Searching).
 
 Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as
 soon as it is finished, so that a stopped command goes on with the next one.
@@ -32,7 +35,7 @@ def top(trials: Sequence[Record], count: int) -> list[Record]:
 def winner(run: Path, trials: Sequence[Record], count: int, experiment: ExperimentSpec, score: Score) -> Record:
     """Of the top `count`, the trial with the lowest mean log loss over `SEEDS` new seeds.
 
-    `experiment` is that of a trial. The trial's own loss is not in the mean: it is why it was picked.
+    `experiment` is that of the winner's training. The trial's own loss is not in the mean: it is why it was picked.
     """
     finalists = top(trials, count)
     if len(finalists) < 2:

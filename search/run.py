@@ -45,8 +45,8 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--objective", choices=("float", "int8"), default="float",
                         help="score trials as float networks (default), or after calibration to INT8")  # fmt: skip
     parser.add_argument("--finalists", type=_count, default=1, metavar="N",
-                        help="train the best N again with new seeds, each with a validation part of its own, before "
-                        "one of them wins (1: do not)")  # fmt: skip
+                        help="train the best N again before one of them wins, as long as the winner, with new "
+                        "seeds and validation parts (1: do not)")  # fmt: skip
     parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
     parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
                         "their cost and what the budget buys; train nothing")  # fmt: skip
@@ -208,7 +208,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     plot_pareto(run / "pareto.png", trials, plan.budgets[0])
     write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
     score = again.scorer(lambda experiment: data_of(experiment, spec, data), plan.device, plan.int8)
-    winner = again.winner(run, trials, finalists, plan.experiment, score)
+    winner = again.winner(run, trials, finalists, spec, score)
     final = experiment_of(spec, winner)
     best = run / "best"
     if (best / "config.yaml").is_file() and load_experiment(best / "config.yaml").model != final.model:
