@@ -1,7 +1,7 @@
 """The best trials again, as long as the winner will be trained, with other seeds.
 
-The lowest of many noisy losses is partly luck, and short trials favour what learns fast: on ESC-10 with devices a network
-that was 0.15 to 0.2 nats ahead after 30 passes over the training part was level after 100 (README, Searching).
+The lowest of many noisy losses is partly luck, and short trials favour what learns fast: on ESC-10 with devices a
+network that was 0.15 to 0.2 nats ahead after 30 passes was level after 100 (README, Searching).
 
 Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as
 soon as it is finished, so that a stopped command goes on with the next one.
