@@ -32,10 +32,11 @@ from system.models.layers import ACTIVATIONS
 from system.models.network import build, complexity
 from system.models.norms import NORMS
 from system.models.stems import STEMS
-from system.spec import FeatureSpec, ModelSpec
+from system.spec import ExperimentSpec, FeatureSpec, ModelSpec
 from tests.search.conftest import RandomChoices
 
 ROWS = {row.name: row for row in SPACE}
+SPACES = Path(__file__).resolve().parents[2] / "search" / "spaces"
 
 
 def draws(count: int, seed: int = 0) -> list[ModelSpec]:
@@ -231,8 +232,18 @@ def test_every_front_end_of_the_table_has_a_bin_in_every_band() -> None:
         assert bool((LogMel(found).mel.mel_scale.fb.sum(dim=0) > 0).all()), found
 
 
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_space_files_can_be_searched(path: Path) -> None:
+    asked = read_space(path)
+    assert known_designs(asked)
+    generator = random.Random(0)
+    choices = [suggest(RandomChoices(generator.choice), asked) for _ in range(40)]
+    shapes = [ExperimentSpec(features=features_of(each, FeatureSpec())).input_shape() for each in choices]
+    assert sum(fits(spec_of(each), shape) for each, shape in zip(choices, shapes, strict=True)) > 20
+
+
 def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
-    asked = read_space(Path(__file__).resolve().parents[2] / "search" / "spaces" / "integer_fast.yaml")
+    asked = read_space(SPACES / "integer_fast.yaml")
     generator = random.Random(0)
     for _ in range(20):
         choices = suggest(RandomChoices(generator.choice), asked)
@@ -243,7 +254,7 @@ def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
 
 
 def test_known_designs_lie_in_the_space_that_a_file_asks_for() -> None:
-    asked = read_space(Path(__file__).resolve().parents[2] / "search" / "spaces" / "integer_fast.yaml")
+    asked = read_space(SPACES / "integer_fast.yaml")
     designs, rows = known_designs(asked), {row.name: row for row in asked}
     assert [design["block"] for design in designs] == ["rep_inception", "basic"]  # those with ReLU and BatchNorm alone
     assert spec_of(designs[0]).width_multiple == 4
