@@ -115,12 +115,7 @@ def weight_forms(names: Collection[str], how: QuantSpec) -> dict[str, WeightForm
     """Layer -> how its weights are stored. Raises ConfigError for a pattern that fits none."""
     if unused := [pattern for pattern in how.layer_bits if not fnmatch.filter(names, pattern)]:
         raise ConfigError(f"quant.layer_bits: {unused[0]!r} fits no layer; layers are {', '.join(names)}")
-
-    def bits(name: str) -> int:
-        fitting = (bits for pattern, bits in how.layer_bits.items() if fnmatch.fnmatchcase(name, pattern))
-        return next(fitting, how.weight_bits)
-
-    return {name: WeightForm(bits(name), how.portable, how.learned_scales) for name in names}
+    return {name: WeightForm(how.bits_of(name), how.portable, how.learned_scales) for name in names}
 
 
 class TrainableBackend:

@@ -73,11 +73,13 @@ def described(choices: Choices) -> str:
     stride = f"{choices['stem_stride_frequency']}x{choices['stem_stride_time']}"
     words = [
         f"{choices['stem']} {choices['stem_kernel']} / {stride}", f"{choices['block']} {kernel}",
+        f"then {choices['second_kernel']}" if choices.get("second_kernel", "same") != "same" else "",
         f"x{choices['expansion']:g}" if "expansion" in choices else "", choices["activation"],
         choices.get("activations", ""), choices["norm"],
         f"after {choices['norm_after']}" if "norm_after" in choices else "",
         choices["pooling"], choices["downsampling"], f"depth {depth}", f"growth {choices['growth']:g}",
-        *(f"{name} {choices[name]}" for name in ("sample_rate", "n_mels", "hop_ms", "window_ms") if name in choices),
+        *(f"{name} {choices[name]}" for name in ("sample_rate", "n_mels", "hop_ms", "window_ms", "weight_bits")
+          if name in choices),
     ]  # fmt: skip
     return ", ".join(word for word in words if word)
 

@@ -14,7 +14,7 @@ from system.complexity import Complexity
 from system.files import read_json
 from system.models.blocks import BLOCKS
 from system.models.catalog import model_spec
-from system.models.network import complexity
+from system.models.network import BYTES, complexity
 from system.models.receptive_field import receptive_field
 from system.spec import ExperimentSpec, ModelSpec
 
@@ -123,7 +123,10 @@ def explanation(experiment: ExperimentSpec, classes: int, budget: Budget | None 
             said.append(f"{aspect.subject} {mine}; in KT final: {its}.")
     if alike:
         said.append(f"As in KT final: {'; '.join(alike)}.")
-    mine_cost, its_cost = (complexity(s, shape, classes) for s in (spec, theirs))
+    if (bits := experiment.quant).weight_bits == 4 or 4 in bits.layer_bits.values():
+        some = ", ".join(f"{pattern} {n}" for pattern, n in bits.layer_bits.items())
+        said.append(f"Its weights have {bits.weight_bits} bits" + (f", but for {some}." if some else "."))
+    mine_cost, its_cost = (complexity(s, shape, classes, quant=q) for s, q in ((spec, bits), (theirs, BYTES)))
     said.append(cost_in_words(mine_cost, its_cost, budget))
     fields = [receptive_field(experiment.changed(model=s.plain()), classes) for s in (spec, theirs)]
     said.append("One value of the last map sees {}; in KT final: {}.".format(*map(seen, fields)))

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from system.budget import Budget
 from system.complexity import Complexity, Shape
 from system.errors import ConfigError
-from system.models.network import complexity
-from system.spec import ModelSpec
+from system.models.network import BYTES, complexity
+from system.spec import ModelSpec, QuantSpec
 
 WIDEST = 1024  # channels; a budget that bounds nothing that grows with the width stops here
 FIRST = 16  # channels that are tried first
@@ -30,20 +30,24 @@ class Fitted(NamedTuple):
     limit: str = ""
 
 
-def fit_width(spec: ModelSpec, budget: Budget, shape: Shape, classes: int, latency: Latency | None = None) -> Fitted:
+def fit_width(
+    spec: ModelSpec, budget: Budget, shape: Shape, classes: int, latency: Latency | None = None,
+    quant: QuantSpec = BYTES,
+) -> Fitted:  # fmt: skip
     """The widest network of this design within the budget; one `width_multiple` more would exceed it.
 
     A width that fits and the next one, which does not, are found by predicting where the cost meets the limit.
-    `latency` estimates milliseconds where the budget limits them; None: by this machine's table of operators.
+    `latency` estimates milliseconds where the budget limits them; None: by this machine's table of operators. Bytes
+    are those of weights of the bits of `quant`.
     """
     step, top = spec.width_multiple, max(1, WIDEST // spec.width_multiple)
     if budget.latency_ms is not None and latency is None:
-        import quant.cost_table
+        from quant import cost_table
 
-        latency = quant.cost_table.estimator()
+        latency = cost_table.estimator()
 
     def cost_at(multiples: int) -> Complexity:
-        cost = complexity(spec.model_copy(update={"width": multiples * step}), shape, classes)
+        cost = complexity(spec.model_copy(update={"width": multiples * step}), shape, classes, quant=quant)
         return cost if budget.latency_ms is None or latency is None else cost._replace(latency_ms=latency(cost))
 
     good, bad, width = 0, top + 1, min(top, max(1, FIRST // step))

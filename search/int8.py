@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from quant import qat
 from quant.backend import load_backend
-from quant.qat import calibration_inputs, deployable, validate
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
 from system.spec import ExperimentSpec
@@ -17,14 +17,14 @@ BACKEND = "brevitas"
 def calibrated(spec: ExperimentSpec, data: PreparedData, trained: Trained) -> dict[str, float]:
     """log_loss (nats) and accuracy on the validation part, quantized and calibrated on training segments."""
     checkpoint = _checkpoint(spec, data, trained)
-    return validate(_quantized(checkpoint, data), checkpoint, data)
+    return qat.validate(_quantized(checkpoint, data), checkpoint, data)
 
 
 def tuned(spec: ExperimentSpec, data: PreparedData, trained: Trained, device: str, what: str) -> dict[str, float]:
     """The same after `quant.epochs` of quantization-aware training, or before it if that was no worse."""
     checkpoint = _checkpoint(spec, data, trained)
     quantized = _quantized(checkpoint, data)
-    scores = validate(quantized, checkpoint, data)
+    scores = qat.validate(quantized, checkpoint, data)
     if spec.quant.epochs == 0:
         return scores
     last = fit(
@@ -39,10 +39,7 @@ def _checkpoint(spec: ExperimentSpec, data: PreparedData, trained: Trained) -> C
 
 
 def _quantized(checkpoint: Checkpoint, data: PreparedData) -> nn.Module:
-    backend = load_backend(BACKEND)
-    spec = checkpoint.spec
-    quantized = backend.prepare(deployable(checkpoint), spec.model, spec.input_shape(), len(checkpoint.classes))
-    backend.calibrate(quantized, calibration_inputs(checkpoint, data))
-    return quantized
+    batches = qat.calibration_inputs(checkpoint, data)
+    return qat.calibrated(checkpoint, qat.deployable(checkpoint), batches, load_backend(BACKEND))
 
 

@@ -45,7 +45,8 @@ class Objective:
 
     def fitted(self, choices: Choices) -> Fitted:
         shape = self.experiment.changed(features=table.features_of(choices, self.experiment.features)).input_shape()
-        return fit_width(table.spec_of(choices), self.budget_of(choices), shape, len(self.data.classes))
+        quant = table.precision_of(choices, self.experiment.quant)
+        return fit_width(table.spec_of(choices), self.budget_of(choices), shape, len(self.data.classes), quant=quant)
 
     def budget_of(self, choices: Choices) -> Budget:
         """What the width of these choices is solved for."""
@@ -59,7 +60,9 @@ class Objective:
         found = {"spec": fitted.spec.plain(), "params": fitted.cost.params, "macs": fitted.cost.macs}
         found |= {} if fitted.cost.latency_ms is None else {"latency_ms": fitted.cost.latency_ms}
         features = table.features_of(choices, self.experiment.features)
-        return found if features == self.experiment.features else {**found, "features": features.plain()}
+        found |= {} if features == self.experiment.features else {"features": features.plain()}
+        quant = table.precision_of(choices, self.experiment.quant)
+        return found if quant == self.experiment.quant else {**found, "quant": quant.plain()}
 
     def run(self, study: optuna.Study, trial: FrozenTrial) -> TrialState:
         """Train and tell. Returns the state the trial ended in."""
@@ -118,9 +121,9 @@ def _prepared(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
 
 
 def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment with the network, and the front end if that is searched, of a trial's attributes or record."""
-    front_end = {"features": attributes["features"]} if attributes.get("features") else {}
-    return experiment.changed(model=attributes["spec"], **front_end)
+    """The experiment with the network of a trial's attributes or record, and what else of it is searched."""
+    searched = {name: attributes[name] for name in storage.SEARCHED if attributes.get(name)}
+    return experiment.changed(model=attributes["spec"], **searched)
 
 
 def rivals_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import report_plots as plots
 from search.dry_run import described, limit_name
 from search.explain import explanation
+from search.objective import experiment_of
 from search.report import best_of, pareto_of, title_of
 from search.storage import record_of, trials_of
 from system.budget import QUANTITIES, Budget
@@ -118,9 +119,8 @@ def winner(
     if trained := made.is_file() and (run / "best" / "scores.json").is_file():
         experiment = load_checkpoint(made).spec
     else:
-        front_end = {"features": best["features"]} if best.get("features") else {}
-        experiment = experiment.changed(model=best["spec"], **front_end)
-    cost = complexity(experiment.model, experiment.input_shape(), classes)
+        experiment = experiment_of(experiment, best)
+    cost = complexity(experiment.model, experiment.input_shape(), classes, quant=experiment.quant)
     estimate = None
     if budget.latency_ms is not None:
         from quant.cost_table import estimator

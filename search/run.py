@@ -105,6 +105,8 @@ def main(argv: list[str]) -> None:
     from system.runs import check_same, locked, provenance, write_settings
 
     rows = space.read_space(args.space)
+    if args.objective == "float" and any(row.name == "weight_bits" for row in rows):
+        raise ConfigError(f"{args.space}: weight_bits needs --objective int8: a float score knows nothing of bits")
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
     asked = {"epochs": args.epochs, "study": args.study}
     asked |= {"objective": args.objective} if args.objective != "float" else {}

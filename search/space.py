@@ -14,7 +14,7 @@ from system.config import load_yaml
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.registry import unknown
-from system.spec import FeatureSpec, ModelSpec, StageSpec
+from system.spec import FeatureSpec, ModelSpec, QuantSpec, StageSpec
 
 Value = str | int | float | bool
 Choices = Mapping[str, Any]
@@ -80,6 +80,8 @@ SPACE: Space = (
     Choice("n_mels", (40, 64, 80, 128, 256), "front end: mel bands, rows of the map", asked_for=True),
     Choice("hop_ms", (10, 15, 20, 40), "front end: time between frames, columns of the map", asked_for=True),
     Choice("window_ms", (25, 40, 64, 96), "front end", asked_for=True),
+    Choice("weight_bits", ("8", "4", "4_inside", "4_last"), "bits of weights: all, all but stem and head, the last "
+           "stage's; with --objective int8", asked_for=True),
     Choice("width_multiple", (2, 4, 8), "channels in steps of so many: integer kernels are made for four or eight",
            asked_for=True),
 )  # fmt: skip
@@ -97,6 +99,12 @@ ONLY_POINTWISE: dict[str, Callable[[int, int], bool]] = {  # name -> is the seco
     "same": lambda stage, last: False,
     "1x1_last": lambda stage, last: stage == last,
     "1x1_ends": lambda stage, last: stage in (1, last),
+}
+PRECISIONS: dict[str, Callable[[int], dict[str, Any]]] = {  # name -> what QuantSpec says, by the number of stages
+    "8": lambda stages: {"weight_bits": 8, "layer_bits": {}},
+    "4": lambda stages: {"weight_bits": 4, "layer_bits": {}},
+    "4_inside": lambda stages: {"weight_bits": 4, "layer_bits": {"stem*": 8, "head*": 8}},
+    "4_last": lambda stages: {"weight_bits": 8, "layer_bits": {f"stages.{stages - 1}.*": 4}},
 }
 FRONT_END = frozenset(("sample_rate", "n_mels", "hop_ms", "window_ms"))
 BINS_PER_BAND = 16
@@ -254,6 +262,13 @@ def spec_of(choices: Choices) -> ModelSpec:
         stages=tuple(stages),
         **optional,
     )
+
+
+def precision_of(choices: Choices, given: QuantSpec) -> QuantSpec:
+    """How the weights of these choices are stored: as `given` if they say nothing of it."""
+    if "weight_bits" not in choices:
+        return given
+    return given.changed(**PRECISIONS[choices["weight_bits"]](3 if choices["depth_3"] else 2))
 
 
 def numbers(text: str, mark: str) -> Any:

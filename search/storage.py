@@ -32,6 +32,7 @@ from system.spec import ExperimentSpec
 
 INTERRUPTED, INFEASIBLE, DUPLICATE, REASON = "interrupted", "infeasible", "duplicate", "reason"
 SETTINGS, MADE_WITH, WORKER = "settings", "made_with", "worker"
+SEARCHED = ("features", "quant")  # sections of an experiment that a trial may have of its own
 OBJECTIVES = ("log_loss", "macs", "params")  # minimized: the first by a search, all by one for a front
 URLS = (
     "sqlite:///FILE.db, postgresql+psycopg://USER@HOST/DATABASE for many machines, or journal:///FILE.log on a disk "
@@ -202,9 +203,14 @@ def end(
     return True
 
 
-def network_of(trial: FrozenTrial) -> tuple[Any, Any]:
-    """What a trial trains, to compare: the network, and the front end where that is searched."""
-    return trial.user_attrs.get("spec"), trial.user_attrs.get("features")
+def network_of(trial: FrozenTrial) -> tuple[Any, ...]:
+    """What a trial trains, to compare."""
+    return network_in(trial.user_attrs)
+
+
+def network_in(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The network, and the sections of the experiment that are searched with it."""
+    return tuple(attributes.get(name) for name in ("spec", *SEARCHED))
 
 
 def level_of(trial: FrozenTrial) -> str | None:
@@ -239,5 +245,5 @@ def record_of(trial: FrozenTrial) -> dict[str, Any]:
         "state": state_of(trial),
         **({} if level is None else {BUDGET: level}),
         **{key: attrs.get(key) for key in ("params", "macs", "log_loss", "accuracy", "seconds", "epochs", "spec")},
-        **{key: attrs[key] for key in (REASON, "limit", "latency_ms", "features", "float_log_loss") if key in attrs},
+        **{key: attrs[key] for key in (REASON, "limit", "latency_ms", *SEARCHED, "float_log_loss") if key in attrs},
     }

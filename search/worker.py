@@ -132,8 +132,7 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
     held = [storage.network_of(trial) for trial in trials if storage.holds(trial)]
 
     def is_new(choices: dict[str, Any], fitted: Fitted) -> bool:
-        attributes = objective.described(choices, fitted)
-        return (attributes["spec"], attributes.get("features")) not in held
+        return storage.network_in(objective.described(choices, fitted)) not in held
 
     if left := first_new([trial.params for trial in interrupted(trials)], objective, is_new):
         return left

@@ -12,7 +12,7 @@ Rules (facts measured on the official tools):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 SCALE_BYTES, BIAS_BYTES, QUANTIZER_BYTES = 4, 4, 5  # float32; int32; float32 scale and uint8 zero point
@@ -80,11 +80,13 @@ class Complexity(NamedTuple):
     latency_ms: float | None = None  # an estimate, where a search made one
 
     @classmethod
-    def of(cls, layers: Sequence[LayerCost], weight_bits: int = 8) -> Complexity:
-        weights = biases = other = scales = exact = torchinfo = nessi = fvcore = 0
+    def of(cls, layers: Sequence[LayerCost], bits_of: Callable[[str], int] = lambda layer: 8) -> Complexity:
+        """`bits_of`: layer name -> bits of each of its weights; those of a layer begin with a byte of their own."""
+        weights = weight_bytes = biases = other = scales = exact = torchinfo = nessi = fvcore = 0
         quantizers = 1  # of the input
         for layer in layers:
             weights += layer.weights
+            weight_bytes += (layer.weights * bits_of(layer.name) + 7) // 8 if layer.weights else 0
             biases += layer.biases
             other += layer.other_params
             scales += layer.channels_scaled
@@ -93,7 +95,6 @@ class Complexity(NamedTuple):
             torchinfo += layer.macs_torchinfo
             nessi += layer.macs_nessi_tflite
             fvcore += layer.macs_fvcore
-        weight_bytes = (weights * weight_bits + 7) // 8
         # an int32 bias counts in steps of input times weight: its scale is theirs
         side = biases * BIAS_BYTES + (scales + other) * SCALE_BYTES + quantizers * QUANTIZER_BYTES
         return cls(

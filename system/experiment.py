@@ -110,9 +110,9 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
 
     `params_nonzero` is not known before training: every parameter is taken as used.
     """
-    cost = complexity(spec.model, spec.input_shape(), classes)
-    totals = cost.totals()
-    report: dict[str, Any] = {**totals, "params_nonzero": totals["params"], "form": "deploy", "weight_bits": 8}
+    cost = complexity(spec.model, spec.input_shape(), classes, quant=spec.quant)
+    totals, bits = cost.totals(), max(spec.quant.bits_of(layer.name) for layer in cost.layers if layer.weights)
+    report: dict[str, Any] = {**totals, "params_nonzero": totals["params"], "form": "deploy", "weight_bits": bits}
     budget = budget_of(spec)
     report["budget"] = budget.summary() if budget else {}
     report["within_budget"] = budget is None or not budget.excess(totals)

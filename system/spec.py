@@ -6,6 +6,7 @@ Axes are (frequency, time) throughout; kernel sizes and strides are given in tha
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -275,6 +276,11 @@ class QuantSpec(Spec):
     equalize: bool = False  # channels between convolutions (quant/equalize.py)
     correct_bias: bool = False  # after calibration (quant/bias_correction.py)
     opset: Annotated[int, Field(ge=13, le=20)] = 17
+
+    def bits_of(self, layer: str) -> int:
+        """Of each weight of a layer, by the layer's name."""
+        fitting = (bits for pattern, bits in self.layer_bits.items() if fnmatchcase(layer, pattern))
+        return next(fitting, self.weight_bits)
 
     def recipe(self, label_smoothing: float = 0.0) -> TrainSpec:
         """The training recipe of QAT: no warm-up, no weight decay."""

@@ -32,10 +32,10 @@ class CostLayers:
         self.rows.append(row if window == stride == (1, 1) else row._replace(window=window, stride=stride))
         return row.output
 
-    def _activate(self, x: Map, act: str | None) -> Counted:
+    def _activate(self, x: Map, act: str | None, row: int | None = None) -> Counted:
         if act is not None:
             x = self._record(complexity.activation(x, act, ACTIVATIONS[act][1]))
-        return Counted(x)
+        return Counted(x, row)
 
     def input(self, x: Map) -> Counted:
         return Counted(x)
@@ -45,14 +45,14 @@ class CostLayers:
         act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
         scale: float | None = None, dilation: Pair = (1, 1),
     ) -> Counted:  # fmt: skip
-        folded, size = norm and self.form == "deploy", dilated(kernel, dilation)
+        row, folded, size = len(self.rows), norm and self.form == "deploy", dilated(kernel, dilation)
         y = conv_map(x, channels, size, stride, same_padding(size) if padding is None else padding)
         y = self._record(complexity.convolution(x, y, kernel, groups, has_bias(bias, norm, folded)), size, stride)
         if norm and not folded:
             y = self._record(complexity.batch_norm(y))
         if scale is not None and self.form != "deploy":
             y = self._record(complexity.layer_scale(y))
-        return self._activate(y, act)
+        return self._activate(y, act, row)
 
     def band_norm(self, x: Map) -> Counted:
         bands = Map(x.freq, x.channels, x.time)
@@ -60,18 +60,19 @@ class CostLayers:
             self._record(complexity.convolution(bands, bands, (1, 1), x.freq, True))
         else:
             self._record(complexity.batch_norm(bands))
-        return Counted(x)
+        return Counted(x, len(self.rows) - 1)
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> Counted:
         if self.form != "deploy":
             x = self._record(complexity.batch_norm(x))
         y = conv_map(x, channels, stride, stride, (0, 0), "downsampling")
-        return Counted(self._record(complexity.convolution(x, y, stride, 1, True), stride, stride))
+        y = self._record(complexity.convolution(x, y, stride, 1, True), stride, stride)
+        return Counted(y, len(self.rows) - 1)
 
     def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> Counted:
         sizes = kernels if self.form == "train" else [largest(kernels)]
         identity = identity and self.form != "deploy"  # there it is in the kernel's centre
-        y: Map | None = x if identity else None
+        first, y = len(self.rows), x if identity else None
         for kernel in sizes:
             row = complexity.convolution(x, Map(*x), kernel, x.channels, self.form != "train")
             branch = self._record(row, kernel)
@@ -79,7 +80,7 @@ class CostLayers:
                 branch = self._record(complexity.batch_norm(branch))
             y = branch if y is None else self._record(complexity.addition(y, branch))
         assert y is not None
-        return self._activate(y, act)
+        return self._activate(y, act, first)
 
     def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> Counted:
         return self.conv(x if self.form == "deploy" else self.conv(x, hidden).map, channels, act=act)
@@ -105,7 +106,7 @@ class CostLayers:
             self._record(complexity.convolution(parts, parts, (1, 1), parts.channels, True))
         else:
             self._record(complexity.batch_norm(parts))
-        return Counted(x)
+        return Counted(x, len(self.rows) - 1)
 
     def global_average(self, x: Map) -> Counted:
         return Counted(self._record(complexity.mean(x, Map(x.channels, 1, 1))))

@@ -150,12 +150,12 @@ def activation_module(name: str | None) -> nn.Module:
 
 
 class Counted:
-    """A layer that is counted only: it knows the map it writes."""
+    """A layer that is counted only: it knows the map it writes, and the row of its weights if it has any."""
 
-    __slots__ = ("map",)
+    __slots__ = ("map", "row")
 
-    def __init__(self, out: Map) -> None:
-        self.map = out
+    def __init__(self, out: Map, row: int | None = None) -> None:
+        self.map, self.row = out, row
 
 
 class Mapped(nn.Module):

@@ -16,11 +16,13 @@ from system.models.float_layers import FloatLayers
 from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
 from system.models.hooked import count
-from system.models.layers import ACTIVATIONS, Add, Form, LayerFactory, MapError, Mapped, Pair
+from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, MapError, Mapped, Pair
 from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.registry import unknown
-from system.spec import ModelSpec, StageSpec
+from system.spec import ModelSpec, QuantSpec, StageSpec
+
+BYTES = QuantSpec()  # a weight in each
 
 
 @contextmanager
@@ -159,13 +161,28 @@ def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> 
     return network
 
 
-def complexity(spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy") -> Complexity:
-    """The cost of a network for one segment, by arithmetic: no tensor is made but of `spec.module`, in its one form."""
+def complexity(
+    spec: ModelSpec, shape: Shape, classes: int, form: Form = "deploy", quant: QuantSpec = BYTES
+) -> Complexity:
+    """The cost of a network for one segment, by arithmetic: no tensor is made but of `spec.module`, in its one form.
+
+    Bytes are those of weights of as many bits as `quant` says; a foreign module's have eight.
+    """
     if spec.module is not None:
         return count(foreign(spec.module, shape, classes), shape)
     layers = CostLayers(form)
-    Network(layers, spec, shape, classes)
-    return Complexity.of(layers.rows)
+    network = Network(layers, spec, shape, classes)
+    for row, name in weighted(network) if quant.layer_bits else ():
+        layers.rows[row] = layers.rows[row]._replace(name=name)
+    return Complexity.of(layers.rows, quant.bits_of)
+
+
+def weighted(network: Network) -> Iterator[tuple[int, str]]:
+    """Of a counted network, the row of each layer with weights, and its name."""
+    for prefix, module in network.named_modules():
+        for name, layer in vars(module).items():
+            if isinstance(layer, Counted) and layer.row is not None:
+                yield layer.row, f"{prefix}.{name}" if prefix else name
 
 
 def check(spec: ModelSpec, classes: int) -> None:

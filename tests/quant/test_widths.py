@@ -13,13 +13,17 @@ from torch import nn
 
 from quant.backend import BACKENDS
 from quant.deployment.microcontroller import stored, write_c
+from quant.factory import QuantLayers
 from quant.graph import LEVELS, fusion, logit_scale, read_graph, session
 from quant.graph_cost import graph_complexity
+from quant.layers import QuantConv
 from quant.portable import proof
 from quant.writer import INT4
 from system.errors import ConfigError
 from system.files import write_json
-from system.models.network import complexity
+from system.models.catalog import model_spec
+from system.models.counting import CostLayers
+from system.models.network import Network, complexity, weighted
 from system.spec import QuantSpec
 
 from . import interpreter
@@ -29,7 +33,9 @@ from .test_backends import loaded
 
 TRAINING = [name for name, row in BACKENDS.items() if row.trains]
 MIXED = QuantSpec(weight_bits=4, layer_bits={"stem*": 8, "head*": 8})
-WIDTHS = {"4 bits": QuantSpec(weight_bits=4), "mixed": MIXED}
+WIDTHS = {
+    "4 bits": QuantSpec(weight_bits=4), "mixed": MIXED, "last stage": QuantSpec(layer_bits={"stages.1.*": 4}),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
@@ -43,13 +49,27 @@ def test_bytes_are_those_of_the_bits(narrow: tuple[QuantSpec, Quantized]) -> Non
     bits = LightBackend().parameter_bits(quantized.network)
     sizes = {name: p.numel() for name, p in quantized.deployed.named_parameters()}
     cost = graph_complexity(read_graph(quantized.path))
-    planned = complexity(quantized.spec, SHAPE, CLASSES)
-    assert (cost["params"], cost["macs_exact"]) == (planned.params, planned.macs_exact)
+    planned = complexity(quantized.spec, SHAPE, CLASSES, quant=how)
+    for key in ("params", "macs_exact", "weight_bytes", "total_bytes"):
+        assert cost[key] == planned.total(key), key
     assert cost["weight_bytes"] == sum(-(-sizes[name] * n // 8) for name, n in bits.items() if name.endswith("weight"))
     assert cost["bias_bytes"] == sum(sizes[name] * 4 for name in bits if name.endswith("bias"))
     wide = {name for name, n in bits.items() if n == 8}
-    assert wide == ({"stem.conv.conv.weight", "head.classify.conv.weight"} if how.layer_bits else set())
+    if how.layer_bits.get("stages.1.*") == 4:
+        assert wide == {name for name, n in bits.items() if n != 32 and not name.startswith("stages.1.")} != set()
+    else:
+        assert wide == ({"stem.conv.conv.weight", "head.classify.conv.weight"} if how.layer_bits else set())
     assert quantized.path.stat().st_size > cost["weight_bytes"]
+
+
+@pytest.mark.parametrize("case", [*CASES, "dcase2024_baseline", "cp_resnet_c32", "bc_resnet_1", "kt_final"])
+def test_layers_are_counted_under_the_names_that_they_are_quantized_by(case: str) -> None:
+    spec = CASES[case] if case in CASES else model_spec(case)
+    shape = SHAPE if case in CASES else (1, 40, 101) if case.startswith("bc_") else (1, 80, 51)
+    counted = weighted(Network(CostLayers("deploy"), spec, shape, CLASSES))
+    quantized = Network(QuantLayers(LightBackend().quantizers), spec, shape, CLASSES)
+    names = [name for name, module in quantized.named_modules() if isinstance(module, QuantConv)]
+    assert sorted(name for _, name in counted) == sorted(names)
 
 
 def test_no_weight_needs_more_bits(narrow: tuple[QuantSpec, Quantized]) -> None:

@@ -102,8 +102,8 @@ def test_a_refusal_speaks_of_the_narrowed_space(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "space.yaml"
     path.write_text("block: [basic]\nstem_stride_frequency: [1]\nstem_stride_time: [1]\nstem: conv\n")
     with pytest.raises(BudgetError, match="macs fails first"):
-        refuse_impossible(Budget.parse("100k_macs"), read_space(path), fit_within(Budget.parse("100k_macs")))
-    refuse_impossible(Budget.parse("100k_macs"), DEFAULT, fit_within(Budget.parse("100k_macs")))
+        refuse_impossible(Budget.parse("70k_macs"), read_space(path), fit_within(Budget.parse("70k_macs")))
+    refuse_impossible(Budget.parse("70k_macs"), DEFAULT, fit_within(Budget.parse("70k_macs")))
 
 
 def test_an_input_that_nothing_fits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,18 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from search import fit_width as module
 from search.fit_width import MAP, WIDEST, fit_width
-from search.space import spec_of, suggest
+from search.space import PRECISIONS, spec_of, suggest
 from system.budget import Budget
 from system.complexity import Complexity
 from system.errors import ConfigError
 from system.models.catalog import CATALOG, model_spec
 from system.models.network import complexity
-from system.spec import ModelSpec
+from system.spec import ModelSpec, QuantSpec
 from tests.search.conftest import RandomChoices
 
 SHAPE, CLASSES = (1, 80, 51), 3
@@ -37,6 +37,19 @@ def latency(cost: Complexity) -> float:
 
 
 views = st.sampled_from(["strictest", "exact", "torchinfo"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(spec=specs, limit=st.integers(2000, 60_000), bits=st.sampled_from(sorted(PRECISIONS)))
+def test_bytes_are_those_of_the_weights_bits(spec: ModelSpec, limit: int, bits: str) -> None:
+    quant = QuantSpec(**PRECISIONS[bits](len(spec.stages)))
+    fitted = fit_width(spec, Budget("drawn", bytes=limit), SHAPE, CLASSES, quant=quant)
+    assume(fitted.spec is not None)
+    assert fitted.spec is not None
+    wider = fitted.spec.changed(width=fitted.spec.width + spec.width_multiple)
+    sizes = [complexity(each, SHAPE, CLASSES, quant=quant).total_bytes for each in (fitted.spec, wider)]
+    assert sizes[0] <= limit < sizes[1]
+    assert bits == "8" or sizes[0] < complexity(fitted.spec, SHAPE, CLASSES).total_bytes
 
 
 @settings(deadline=None, max_examples=60)
@@ -125,10 +138,10 @@ def test_a_candidate_costs_few_networks(monkeypatch: pytest.MonkeyPatch) -> None
     """Two hundred a second on one core is what benchmarks/search_speed.py measures; here, what that rests on."""
     counted = 0
 
-    def counting(*arguments: Any) -> Complexity:
+    def counting(*arguments: Any, **named: Any) -> Complexity:
         nonlocal counted
         counted += 1
-        return complexity(*arguments)
+        return complexity(*arguments, **named)
 
     monkeypatch.setattr(module, "complexity", counting)
     generator, count = random.Random(0), 60

@@ -11,6 +11,7 @@ import pytest
 
 from search import impossible, space
 from search import run as command
+from search.objective import Objective
 from system import dataset, experiment
 from system.checkpoint import load_checkpoint
 from system.config import load_yaml
@@ -186,6 +187,30 @@ def test_a_wrong_option_is_a_usage_error(words: list[str], run: Path, capsys: py
     assert caught.value.code == 2
     assert f"error: argument {words[0]}" in capsys.readouterr().err
     assert not run.parent.exists()
+
+
+def test_bits_of_weights_are_searched_within_bytes(
+    run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    space = tmp_path / "bits.yaml"
+    space.write_text("{block: inverted, activation: relu, norm: batch, weight_bits: [4, 4_inside]}")
+    with pytest.raises(ConfigError, match=r"bits\.yaml: weight_bits needs --objective int8"):
+        search(run, "--space", str(space))
+    assert not run.exists()
+
+    monkeypatch.setattr(Objective, "_quantized", lambda *_: {"log_loss": 0.5, "accuracy": 0.5})
+    result = search(run, "--space", str(space), "--objective", "int8", budget="3kB", trials=3)
+    trials = [trial for trial in result["trials"] if trial["state"] != "INFEASIBLE"]
+    assert {trial["quant"]["weight_bits"] for trial in trials} == {4}
+    assert len({json.dumps((trial["spec"], trial["quant"])) for trial in trials}) == 3
+    best = load_checkpoint(run / "best" / "model.safetensors").spec
+    assert best.quant.plain() == next(t["quant"] for t in trials if t["number"] == result["best"]["number"])
+    assert [spec.quant.weight_bits for spec in fit.trained] == [4, 4, 4]
+    cost = json.loads((run / "best" / "complexity.json").read_text())
+    assert cost["within_budget"] is True
+    assert cost["weight_bytes"] < cost["total_bytes"] <= 3000
+    assert cost["weight_bits"] == (8 if best.quant.layer_bits else 4)
+    assert "Its weights have 4 bits" in (run / "report.html").read_text()
 
 
 def test_a_run_in_use_is_refused(run: Path) -> None:

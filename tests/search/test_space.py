@@ -20,6 +20,7 @@ from search.space import (
     WIDTH_STEP,
     features_of,
     known_designs,
+    precision_of,
     read_space,
     spec_of,
     suggest,
@@ -32,7 +33,7 @@ from system.models.layers import ACTIVATIONS
 from system.models.network import build, complexity
 from system.models.norms import NORMS
 from system.models.stems import STEMS
-from system.spec import ExperimentSpec, FeatureSpec, ModelSpec
+from system.spec import ExperimentSpec, FeatureSpec, ModelSpec, QuantSpec
 from tests.search.conftest import RandomChoices
 
 ROWS = {row.name: row for row in SPACE}
@@ -240,6 +241,19 @@ def test_the_space_files_can_be_searched(path: Path) -> None:
     choices = [suggest(RandomChoices(generator.choice), asked) for _ in range(40)]
     shapes = [ExperimentSpec(features=features_of(each, FeatureSpec())).input_shape() for each in choices]
     assert sum(fits(spec_of(each), shape) for each, shape in zip(choices, shapes, strict=True)) > 20
+
+
+def test_bits_of_weights_are_those_of_the_experiment_where_no_file_asks_for_them() -> None:
+    given, choices = QuantSpec(weight_bits=4, epochs=3), dict(KNOWN_DESIGNS[1])
+    assert precision_of(choices, given) == given
+    found = {value: precision_of({**choices, "weight_bits": value}, given) for value in ROWS["weight_bits"].values}
+    assert {how.epochs for how in found.values()} == {3}
+    layers = ("stem.conv", "stages.0.blocks.0.head", "stages.2.blocks.0.head", "head.classify")
+    assert {value: [how.bits_of(layer) for layer in layers] for value, how in found.items()} == {
+        "8": [8, 8, 8, 8], "4": [4, 4, 4, 4], "4_inside": [8, 4, 4, 8], "4_last": [8, 8, 4, 8],
+    }  # fmt: skip
+    two_stages = precision_of({**choices, "depth_3": 0, "weight_bits": "4_last"}, given)
+    assert two_stages.bits_of("stages.1.blocks.0.head") == 4
 
 
 def test_a_step_of_the_width_is_kept_by_every_stage() -> None:

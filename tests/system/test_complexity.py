@@ -33,8 +33,10 @@ def test_bytes_by_hand() -> None:
     quantizers = 1 + 1 + 2 + 1  # input, convolution, SiLU, PReLU
     assert cost.weight_bytes == 18
     assert cost.total_bytes == 18 + 2 * 4 + 2 * 4 + 1 * 4 + quantizers * 5
-    assert Complexity.of(layers, weight_bits=4).weight_bytes == 9
-    assert Complexity.of(layers[:1], weight_bits=3).weight_bytes == 7  # 54 bits
+    assert Complexity.of(layers, lambda layer: 4).weight_bytes == 9
+    assert Complexity.of(layers[:1], lambda layer: 3).weight_bytes == 7  # 54 bits
+    first = layers[0]._replace(name="stem.conv")
+    assert Complexity.of([first, *layers], lambda layer: 4 if layer == "stem.conv" else 8).weight_bytes == 9 + 18
 
 
 def test_the_peak_holds_a_residual_alive() -> None:
