@@ -19,8 +19,8 @@ class Graphed:
     def __init__(self, network: nn.Module, like: Tensor) -> None:
         """`like`: a batch on the GPU. What the warm-up does to statistics of norms is undone.
 
-        cuDNN tries its algorithms during the warm-up, and the fastest are captured: its first choice is often slow for
-        depthwise convolutions. Which one wins may differ between two trainings; so may rounding then.
+        cuDNN tries its algorithms during the warm-up, and the fastest are captured. Which one wins may differ between
+        two trainings; so may rounding then.
 
         A network that waits for the GPU, say to branch on a value, cannot be captured: it runs as usual, and that is
         told.
