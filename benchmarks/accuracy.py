@@ -11,7 +11,8 @@ network and its front end), on the same recordings and with the same number of p
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
 solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out
 (README, Results). With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one that
-search/run.py found there without that fold. Where a teacher that ours names, or --teacher, is not trained, ours is left
+search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
+search/spaces/integer_given_front_end.yaml --config system/configs/best_128k.yaml --set data.fold=1. Where a teacher that ours names, or --teacher, is not trained, ours is left
 out and that is said.
 
 All is trained on the whole training fold, no validation part is split off: nothing is chosen here, and temperatures are
