@@ -12,8 +12,8 @@ quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as publ
 solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out
 (README, Results). With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one that
 search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
-search/spaces/integer_given_front_end.yaml --config system/configs/best_128k.yaml --set data.fold=1. Where a teacher that ours names, or --teacher, is not trained, ours is left
-out and that is said.
+search/spaces/integer_given_front_end.yaml --config system/configs/best_128k.yaml --set data.fold=1. Where a teacher
+that ours names, or --teacher, is not trained, ours is left out and that is said.
 
 All is trained on the whole training fold, no validation part is split off: nothing is chosen here, and temperatures are
 1 but for what --set temperature=T says of ours.
