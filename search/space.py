@@ -221,15 +221,29 @@ def within(space: Space, level: str) -> Space:
 
 
 def known_designs(space: Space) -> list[dict[str, Value]]:
-    """The designs to start from that lie in the space, at each of its budgets.
+    """The designs to start from, at each budget of the space: a row of one value is asked for, and they take it over.
 
-    Rows that only a space file asks for, which no design names, have their first value.
+    A design that needs a value which the space leaves out of several is not one of it.
     """
-    rows = {row.name: row for row in space}
-    levels = [{BUDGET: level} for level in rows[BUDGET].values] if BUDGET in rows else [{}]
-    lying = [d for d in KNOWN_DESIGNS if all(name in rows and value in rows[name].values for name, value in d.items())]
-    first = {row.name: row.values[0] for row in space if row.asked_for}
-    return [{**level, **design, **first} for design in lying for level in levels]
+    rows = tuple(row for row in space if row.name != BUDGET)
+    levels = [{BUDGET: level} for row in space if row.name == BUDGET for level in row.values] or [{}]
+    lying = [placed for design in KNOWN_DESIGNS if (placed := _placed(design, rows)) is not None]
+    return [{**level, **design} for design in lying for level in levels]
+
+
+def _placed(design: Choices, rows: Space) -> dict[str, Value] | None:
+    """The design in the space of these rows. Of what no design names it has the first value, a middling front end."""
+    chosen: dict[str, Value] = {}
+    for row in (row for row in rows if row.applies(chosen)):
+        if len(row.values) == 1:
+            chosen[row.name] = row.values[0]
+        elif row.asked_for:
+            chosen[row.name] = row.values[len(row.values) // 2 if row.name in FRONT_END else 0]
+        elif design.get(row.name) in row.values:
+            chosen[row.name] = design[row.name]
+        else:
+            return None
+    return chosen
 
 
 def spec_of(choices: Choices) -> ModelSpec:

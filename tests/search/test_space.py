@@ -185,7 +185,7 @@ def test_a_file_narrows_rows_and_leaves_the_others(tmp_path: Path) -> None:
     for _ in range(40):
         chosen = suggest(RandomChoices(generator.choice), rows)
         assert all(value in values[name] for name, value in chosen.items())
-    assert [design["block"] for design in known_designs(rows)] == []  # none has one block in its third stage
+    assert [(design["block"], design["depth_3"]) for design in known_designs(rows)] == [("inverted", 1)]  # taken over
     wider = narrowed(tmp_path, "block: [inverted]\n")
     assert [design["block"] for design in known_designs(wider)] == ["inverted"]
     assert len(known_designs(DEFAULT)) == len(KNOWN_DESIGNS)
@@ -270,7 +270,8 @@ def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
 def test_known_designs_lie_in_the_space_that_a_file_asks_for() -> None:
     asked = read_space(SPACES / "integer_fast.yaml")
     designs, rows = known_designs(asked), {row.name: row for row in asked}
-    assert [design["block"] for design in designs] == ["rep_inception", "basic"]  # those with ReLU and BatchNorm alone
+    assert [design["block"] for design in designs] == [design["block"] for design in KNOWN_DESIGNS]
+    assert {(design["activation"], design["norm"], design["n_mels"]) for design in designs} == {("relu", "batch", 64)}
     assert spec_of(designs[0]).width_multiple == 4
     assert features_of(designs[0], FeatureSpec()).sample_rate == 32000
     for design in designs:
