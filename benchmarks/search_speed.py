@@ -21,10 +21,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
+from search.draw import Uniform
 from search.dry_run import limit_name
 from search.fit_width import fit_width
 from search.space import DEFAULT, spec_of, suggest
-from search.worker import Uniform
 from system.budget import Budget
 from system.errors import guarded
 from system.progress import progress

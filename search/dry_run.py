@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from search.draw import Uniform
 from search.fit_width import MAP, Fitted
 from search.impossible import Fit
-from search.space import Choices, Space, known_designs, suggest
-from search.worker import Uniform
+from search.known_designs import known_designs
+from search.space import Choices, Space, suggest
 from system.budget import Budget
 
 DRAWN = 400  # for the table of what the budget buys

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.fit_width import fit_width
-from search.space import KNOWN_DESIGNS, spec_of
+from search.known_designs import KNOWN_DESIGNS
+from search.space import spec_of
 from system.budget import Budget
 from system.checkpoint import load_checkpoint
 from system.complexity import Complexity

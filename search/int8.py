@@ -41,5 +41,3 @@ def _checkpoint(spec: ExperimentSpec, data: PreparedData, trained: Trained) -> C
 def _quantized(checkpoint: Checkpoint, data: PreparedData) -> nn.Module:
     batches = qat.calibration_inputs(checkpoint, data)
     return qat.calibrated(checkpoint, qat.deployable(checkpoint), batches, load_backend(BACKEND))
-
-

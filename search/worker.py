@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import space, storage
-from search.claims import interrupted, is_first, is_wanted, take_back, worker
-from search.fit_width import Fitted
-from search.objective import Fit, Objective, curve_of, features_of, rivals_of
-from search.propose import Seen, choose, wanted
+from search.claims import is_first, is_wanted, take_back, worker
+from search.draw import draw, values
+from search.objective import Fit, Objective, rivals_of
 from search.report import best_of, title_of, write_search
 from search.storage import begin, end, trials_of
 from system.budget import Budget
@@ -29,10 +26,7 @@ from system.progress import silent
 from system.spec import ExperimentSpec
 
 SAME_FAILURES = 3
-MOST_DRAWS = 200  # in a row that give no new network within the budget
 WAIT_SECONDS = 1.0  # between two looks at trials that others train
-Drawn = tuple[dict[str, Any], Fitted]
-IsNew = Callable[[dict[str, Any], Fitted], bool]
 
 
 @dataclass(frozen=True)
@@ -122,81 +116,6 @@ def next_trial(
             end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "not needed any more"})
         else:
             return trial
-
-
-def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], index: int) -> Drawn | None:
-    """The next network: one that was left, else one for the budget that has had the fewest trials.
-
-    None if nothing new is found for any budget.
-    """
-    held = [storage.network_of(trial) for trial in trials if storage.holds(trial)]
-
-    def is_new(choices: dict[str, Any], fitted: Fitted) -> bool:
-        return storage.network_in(objective.described(choices, fitted)) not in held
-
-    if left := first_new([trial.params for trial in interrupted(trials)], objective, is_new):
-        return left
-    rng = np.random.default_rng((objective.experiment.seed, index, len(trials)))
-    seen = [
-        Seen(features_of(trial.params, trial.user_attrs), curve_of(trial))
-        for trial in trials
-        if storage.was_trained(trial) and curve_of(trial)
-    ]
-    shares = Counter(storage.level_of(trial) for trial in trials if storage.holds(trial))
-    for budget in sorted(objective.budgets, key=lambda budget: shares[budget.text]):
-        if drawn := draw_within(space.within(objective.space, budget.text), study, objective, is_new, seen, rng):
-            return drawn
-    return None
-
-
-def draw_within(
-    rows: space.Space, study: optuna.Study, objective: Objective, is_new: IsNew, seen: list[Seen],
-    rng: np.random.Generator,
-) -> Drawn | None:  # fmt: skip
-    """A network of `rows`, which hold one budget: a known design, else what the model of those `seen` promises.
-
-    Infeasible draws are recorded. None if nothing new is found.
-    """
-    if known := first_new(space.known_designs(rows), objective, is_new):
-        return known
-    found: list[Drawn] = []
-    aim, generator = wanted(seen, rng), Uniform(rng)
-    for _ in range(MOST_DRAWS):
-        choices = space.suggest(generator, rows)
-        fitted = objective.fitted(choices)
-        if fitted.spec is None:
-            attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}
-            begin(study, choices, values(objective.space), attributes, TrialState.PRUNED)
-        elif is_new(choices, fitted) and (choices, fitted) not in found:
-            found.append((choices, fitted))
-            if len(found) == aim:
-                break
-    if not found:
-        return None
-    features = [features_of(choices, objective.described(choices, fitted)) for choices, fitted in found]
-    return found[choose(seen, features, objective.experiment.train.epochs, rng)]
-
-
-def first_new(designs: Iterable[Mapping[str, Any]], objective: Objective, is_new: IsNew) -> Drawn | None:
-    for choices in designs:
-        fitted = objective.fitted(choices)
-        if fitted.spec is not None and is_new(dict(choices), fitted):
-            return dict(choices), fitted
-    return None
-
-
-class Uniform:
-    """Uniform choices: the part of an Optuna trial that the space needs."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[int(self.rng.integers(len(choices)))]
-
-
-def values(rows: space.Space) -> dict[str, tuple[Any, ...]]:
-    return {row.name: row.values for row in rows}
 
 
 def refuse_to_go_on(trials: list[FrozenTrial]) -> None:

@@ -12,7 +12,8 @@ from search import impossible, space
 from search.dry_run import described, dry_run
 from search.fit_width import MAP, Fitted, fit_width
 from search.impossible import refuse_impossible
-from search.space import DEFAULT, KNOWN_DESIGNS, Choices, read_space
+from search.known_designs import KNOWN_DESIGNS
+from search.space import DEFAULT, Choices, read_space
 from system.budget import Budget
 from system.errors import BudgetError
 

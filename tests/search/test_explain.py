@@ -8,7 +8,8 @@ import pytest
 
 from search import run as command
 from search.explain import ASPECTS, against_kt, explain, explanation
-from search.space import KNOWN_DESIGNS, SPACE, spec_of
+from search.known_designs import KNOWN_DESIGNS
+from search.space import SPACE, spec_of
 from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.errors import TinySceneError

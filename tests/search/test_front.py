@@ -20,6 +20,7 @@ from search import propose, space
 from search import run as command
 from search.fidelity import FINISHED_FIRST
 from search.front import write_front
+from search.known_designs import KNOWN_DESIGNS, known_designs
 from search.levels import read_levels
 from search.objective import curve_of
 from search.propose import Seen, choose
@@ -68,10 +69,10 @@ def test_levels_are_a_row_of_the_space_and_one_budget_is_none() -> None:
     narrowed = space.within(rows, "3M_macs")
     assert space.plain(narrowed) == {"budget": ["3M_macs"], **space.plain(space.DEFAULT)}
     assert space.within(space.DEFAULT, "3M_macs") == space.DEFAULT
-    assert [{**design, "budget": "3M_macs"} for design in space.known_designs(space.DEFAULT)] == [
-        design for design in space.known_designs(rows) if design["budget"] == "3M_macs"
+    assert [{**design, "budget": "3M_macs"} for design in known_designs(space.DEFAULT)] == [
+        design for design in known_designs(rows) if design["budget"] == "3M_macs"
     ]
-    assert len(space.known_designs(rows)) == 2 * len(space.KNOWN_DESIGNS)
+    assert len(known_designs(rows)) == 2 * len(KNOWN_DESIGNS)
 
 
 def test_every_trial_fills_its_own_budget_and_all_budgets_get_as_many(front: Search, fit: MadeUpFit) -> None:
@@ -90,19 +91,19 @@ def test_every_trial_fills_its_own_budget_and_all_budgets_get_as_many(front: Sea
 
 
 def test_the_known_designs_are_tried_in_every_budget_that_they_fit(front: Search) -> None:
-    front.until(3 * len(space.KNOWN_DESIGNS))
+    front.until(3 * len(KNOWN_DESIGNS))
     objective = front.plan.objective(front.data)
     tried = {json.dumps(trial.user_attrs["spec"]) for trial in trained(front)}
-    fitted = [objective.fitted(design) for design in space.known_designs(objective.space)]
+    fitted = [objective.fitted(design) for design in known_designs(objective.space)]
     wanted = {json.dumps(one.spec.plain()) for one in fitted if one.spec is not None}
-    assert len(wanted) > len(space.KNOWN_DESIGNS)
+    assert len(wanted) > len(KNOWN_DESIGNS)
     assert wanted <= tried
 
 
 def test_a_budget_that_holds_no_more_leaves_its_share_to_the_others(
     front: Search, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.worker.MOST_DRAWS", 3)
+    monkeypatch.setattr("search.draw.MOST_DRAWS", 3)
     one_design = tuple(
         row._replace(values=row.values[:2] if row.name == "activation" else row.values[:1]) for row in space.DEFAULT
     )

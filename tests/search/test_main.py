@@ -11,6 +11,7 @@ import pytest
 
 from search import impossible, space
 from search import run as command
+from search.known_designs import KNOWN_DESIGNS
 from search.objective import Objective
 from system import dataset, experiment
 from system.checkpoint import load_checkpoint
@@ -124,7 +125,7 @@ def test_a_kill_in_the_winner_s_training_costs_no_trial(
 
 def test_a_relaxed_view_holds_to_the_end(run: Path, fit: MadeUpFit) -> None:
     """The winner may be over the budget in another view; its own decides, and is recorded."""
-    first = space.spec_of(space.KNOWN_DESIGNS[0]).changed(width=4)
+    first = space.spec_of(KNOWN_DESIGNS[0]).changed(width=4)
     limit = complexity(first, tiny.experiment().input_shape(), 3).macs_exact
     result = search(run, "--view", "exact", budget=f"{limit}_macs", trials=1)
     assert result["budget"]["view"] == "exact"

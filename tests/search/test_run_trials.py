@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search import space, worker
+from search import draw, space, worker
+from search.known_designs import KNOWN_DESIGNS
 from search.propose import FIRST_AT_RANDOM
 from search.report import best_of, pareto_of
 from search.storage import was_trained
@@ -64,9 +65,9 @@ def test_search_json_has_its_keys(search: Search, fit: MadeUpFit) -> None:
 
 
 def test_known_designs_come_first(tmp_path: Path, fit: MadeUpFit) -> None:
-    Search(tmp_path / "run", fit, (Budget.parse("20k_params"),)).until(len(space.KNOWN_DESIGNS) + 1)
+    Search(tmp_path / "run", fit, (Budget.parse("20k_params"),)).until(len(KNOWN_DESIGNS) + 1)
     blocks = [spec.model.block for spec in fit.trained]
-    assert blocks[:-1] == [design["block"] for design in space.KNOWN_DESIGNS]
+    assert blocks[:-1] == [design["block"] for design in KNOWN_DESIGNS]
 
 
 def test_the_length_of_a_trial_is_the_experiment_s(tmp_path: Path, fit: MadeUpFit) -> None:
@@ -81,11 +82,11 @@ def test_a_network_that_another_was_faster_to_claim_is_not_trained(
     search: Search, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search.until(1)
-    draw, drawn = worker.draw, []
+    first, drawn = worker.draw, []
 
     def late(study: Any, objective: Any, trials: Any, index: int) -> Any:
         """What was drawn before the first trial was there to be seen, once."""
-        drawn.append(draw(study, objective, [] if not drawn else trials, index))
+        drawn.append(first(study, objective, [] if not drawn else trials, index))
         return drawn[-1]
 
     monkeypatch.setattr(worker, "draw", late)
@@ -148,7 +149,7 @@ def test_without_any_success_there_is_no_winner(search: Search, fit: MadeUpFit) 
 def test_a_space_that_holds_no_more_ends_the_search(
     search: Search, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worker, "MOST_DRAWS", 5)
+    monkeypatch.setattr(draw, "MOST_DRAWS", 5)
     one_design = tuple(row._replace(values=row.values[:1]) for row in space.DEFAULT)
     search.plan = replace(search.plan, space=one_design, budgets=(Budget.parse("20k_params"),))
     search.until(4)

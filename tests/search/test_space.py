@@ -11,15 +11,14 @@ import pytest
 import torch
 
 from search import space
+from search.known_designs import KNOWN_DESIGNS, known_designs
 from search.space import (
     DEFAULT,
     FRONT_END,
     KEPT,
-    KNOWN_DESIGNS,
     SPACE,
     WIDTH_STEP,
     features_of,
-    known_designs,
     precision_of,
     read_space,
     spec_of,

@@ -1,0 +1,58 @@
+"""What is drawn: neighbours of good networks beside uniform draws, within the space and its conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search import draw, known_designs, space
+from search.draw import MOST_CHANGED, Near, Uniform, parents_of
+from search.storage import trials_of, was_trained
+from system.budget import Budget
+from tests.search.conftest import MadeUpFit, Search
+
+DESIGN = known_designs.KNOWN_DESIGNS[0]
+
+
+@pytest.mark.parametrize("design", known_designs.KNOWN_DESIGNS, ids=lambda design: design["block"])
+def test_a_neighbour_differs_in_a_few_choices_and_what_hangs_on_them(design: space.Choices) -> None:
+    rng, counts = np.random.default_rng(0), set()
+    for _ in range(200):
+        near = Near(rng, [design], space.DEFAULT)
+        found = space.suggest(near, space.DEFAULT)
+        assert len(set(design) - set(near.kept)) in range(1, MOST_CHANGED + 1)
+        assert {name: found[name] for name in near.kept if name in found} == {
+            name: value for name, value in near.kept.items() if name in found
+        }
+        assert set(found) == {row.name for row in space.DEFAULT if row.applies(found)}
+        counts.add(sum(found.get(name) != value for name, value in design.items()))
+    assert {1, 2, 3} <= counts
+
+
+def test_what_a_space_file_left_out_is_not_inherited() -> None:
+    rows = tuple(row._replace(values=("relu",)) if row.name == "activation" else row for row in space.DEFAULT)
+    rng = np.random.default_rng(0)
+    assert {space.suggest(Near(rng, [DESIGN], rows), rows)["activation"] for _ in range(20)} == {"relu"}
+
+
+def test_parents_are_the_best_of_the_budget(tmp_path: Path, fit: MadeUpFit) -> None:
+    levels = (Budget.parse("20k_params"), Budget.parse("30k_params"))
+    search = Search(tmp_path / "run", fit, levels)
+    search.until(20)
+    objective = search.plan.objective(search.data)
+    trials = [trial for trial in trials_of(search.study) if was_trained(trial)]
+    for level in levels:
+        mine = [trial for trial in trials if trial.params[space.BUDGET] == level.text]
+        found = parents_of(trials, space.within(objective.space, level.text), 2)
+        best = sorted(mine, key=lambda trial: trial.user_attrs["log_loss"])[: draw.PARENTS]
+        assert len(found) == draw.PARENTS
+        assert best[0].params in found
+        assert {choices[space.BUDGET] for choices in found} == {level.text}
+
+
+def test_uniform_choices_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    counts = np.bincount([Uniform(rng).suggest_categorical("x", (0, 1, 2)) for _ in range(3000)])
+    assert counts.min() > 900
