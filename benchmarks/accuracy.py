@@ -135,12 +135,13 @@ def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | No
 def row(label: str, form: str, folders: Sequence[Path], reference: Sequence[Path]) -> dict[str, Any]:
     """One line of the table. All folders, one for each fold, hold scores.json, predictions.csv and complexity.json."""
     scores = [read_json(folder / "scores.json", "this command") for folder in folders]
-    cost = read_json(folders[0] / "complexity.json", "this command")
+    costs = [read_json(folder / "complexity.json", "this command") for folder in folders]
     mine, theirs = (joined([PerClip.read(folder / "predictions.csv") for folder in some])
                     for some in (folders, reference))  # fmt: skip
     groups = {name for each in scores for name in each["device_groups"]}
     return {
-        "network": label, "form": form, "params": cost["params"], "macs": cost["macs_exact"], "folds": len(folders),
+        "network": label, "form": form, "folds": len(folders),
+        "params": [cost["params"] for cost in costs], "macs": [cost["macs_exact"] for cost in costs],
         **differences(mine, theirs),
         "clips": len(mine.filename),
         "clip_accuracy": mean([each["clip_accuracy"] for each in scores if "clip_accuracy" in each]),
@@ -169,7 +170,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---:|---:|---|---|---|---|---:|" + "---:|" * (len(groups) + 1),
     ]
     for one in rows:
-        cells = [one["network"], one["form"], f"{one['params']:,}", f"{one['macs'] / 1e6:.2f}"]
+        millions = [macs / 1e6 for macs in one["macs"]]
+        cells = [one["network"], one["form"], _range(one["params"], "{:,}"), _range(millions, "{:.2f}")]
         for key in ("accuracy", "log_loss"):
             (low, high), (least, most) = one[key]["interval"], one[key]["difference_interval"]
             cells.append(f"{one[key]['value']:.3f} [{low:.3f}, {high:.3f}]")
@@ -181,6 +183,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """One number, or the least and the most of networks that were searched in each fold."""
+    return " to ".join(form.format(value) for value in sorted({min(values), max(values)}))
 
 
 def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -198,7 +205,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         low, high = one["accuracy"]["interval"]
         integer = one["form"] == "INT8"
         aside = number - (len(names) - 1) / 2 + (0.2 if integer else -0.2)  # or equal costs would hide each other
-        x = one["macs"] / 1e6 * 1.02**aside
+        x = max(one["macs"]) / 1e6 * 1.02**aside
         axes.errorbar(x, value, [[value - low], [high - value]], marker="o", color=f"C{number}", capsize=2,
                       markerfacecolor=f"C{number}" if integer else "none",
                       label=None if one["network"] in named else one["network"])  # fmt: skip
@@ -206,7 +213,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     axes.set_xscale("log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(StrMethodFormatter("{x:g}"))
-    low, high = min(one["macs"] for one in rows) / 1e6, max(one["macs"] for one in rows) / 1e6
+    low, high = (pick(max(one["macs"]) for one in rows) / 1e6 for pick in (min, max))
     axes.set_xlim(low / 1.2, high * 1.2)
     axes.set_xlabel("million MACs, deployed, moved aside by a few per cent (hollow: float, filled: INT8)")
     axes.set_ylabel("macro accuracy of segments")

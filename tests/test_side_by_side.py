@@ -115,3 +115,8 @@ def test_a_trick_is_added_alone_and_taken_out_alone() -> None:
         [0.0, "none", 0.0], [0.3, "ema", 6.0], [0.3, "none", 0.0], [0.0, "ema", 6.0], [0.0, "ema", 6.0],
         [0.3, "none", 0.0],
     ]  # fmt: skip
+
+
+def test_networks_that_differ_between_folds_show_the_least_and_the_most() -> None:
+    assert accuracy._range([9_342, 75_212, 5_402], "{:,}") == "5,402 to 75,212"
+    assert accuracy._range([2.43, 2.43], "{:.2f}") == "2.43"
