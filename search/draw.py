@@ -1,7 +1,8 @@
 """Which network a worker trains next: one that was left, a known design, or the most promising of a few draws.
 
-Half of the draws change one to three choices of one of the best networks so far, as in regularized evolution (Real et
-al. 2019): what works in a network are choices that go together, which a model of single choices cannot know.
+Half of the candidates that the model of search/propose.py chooses from are neighbours of the best networks so far, one
+to three choices away (as in White et al. 2021, "BANANAS"): what works in a network are choices that go together, which
+a model of single choices cannot know.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from search.propose import Seen, choose, wanted
 from search.storage import begin
 
 MOST_DRAWS = 200  # in a row that give no new network within the budget
-NEAR = 0.5  # share of the candidates that are neighbours of a good network
+NEIGHBOURS = 0.5  # their share of the candidates
 PARENTS = 5  # the best networks so far, any of which may be the one
 MOST_CHANGED = 3  # of its choices
 Drawn = tuple[dict[str, Any], Fitted]
@@ -41,7 +42,7 @@ class Uniform:
         return choices[int(self.rng.integers(len(choices)))]
 
 
-class Near(Uniform):
+class Neighbour(Uniform):
     """The choices of one of the `parents`, but for a few that are drawn anew, as are those that it did not have."""
 
     def __init__(self, rng: np.random.Generator, parents: Sequence[space.Choices], rows: space.Space) -> None:
@@ -92,8 +93,8 @@ def draw_within(
     epochs, aim, found = objective.experiment.train.epochs, wanted(taught, rng), list[Drawn]()
     parents = parents_of(seen, rows, epochs) if aim > 1 else []
     for _ in range(MOST_DRAWS):
-        near = parents and rng.random() < NEAR
-        choices = space.suggest(Near(rng, parents, rows) if near else Uniform(rng), rows)
+        near = parents and rng.random() < NEIGHBOURS
+        choices = space.suggest(Neighbour(rng, parents, rows) if near else Uniform(rng), rows)
         fitted = objective.fitted(choices)
         if fitted.spec is None:
             attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}

@@ -34,9 +34,9 @@ KNOWN_DESIGNS: tuple[dict[str, Value], ...] = (
 
 
 def known_designs(space: Space) -> list[dict[str, Value]]:
-    """The designs to start from, at each budget of the space: a row of one value is asked for, and they take it over.
+    """The designs to start from, at each budget of the space. What the space fixes, but for the block, they take over.
 
-    A design that needs a value which the space leaves out of several is not one of it.
+    A design of another block, or with a value that a row of several leaves out, is none of the space.
     """
     rows = tuple(row for row in space if row.name != BUDGET)
     levels = [{BUDGET: level} for row in space if row.name == BUDGET for level in row.values] or [{}]
@@ -45,15 +45,15 @@ def known_designs(space: Space) -> list[dict[str, Value]]:
 
 
 def _placed(design: Choices, rows: Space) -> dict[str, Value] | None:
-    """The design in the space of these rows. Of what no design names it has the first value, a middling front end."""
+    """The design in the space of these rows. Of what it does not name it has the first value, of a front end a middling
+    one. None if it does not lie there.
+    """
     chosen: dict[str, Value] = {}
     for row in (row for row in rows if row.applies(chosen)):
-        if len(row.values) == 1:
-            chosen[row.name] = row.values[0]
-        elif row.asked_for:
-            chosen[row.name] = row.values[len(row.values) // 2 if row.name in FRONT_END else 0]
-        elif design.get(row.name) in row.values:
+        if row.name in design and design[row.name] in row.values:
             chosen[row.name] = design[row.name]
+        elif row.name not in design or (len(row.values) == 1 and row.name != "block"):
+            chosen[row.name] = row.values[len(row.values) // 2 if row.name in FRONT_END else 0]
         else:
             return None
     return chosen

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.trial import FrozenTrial
 
 from search import draw, known_designs, space
-from search.draw import MOST_CHANGED, Near, Uniform, parents_of
+from search.draw import MOST_CHANGED, Neighbour, Uniform, parents_of
 from search.storage import trials_of, was_trained
 from system.budget import Budget
 from tests.search.conftest import MadeUpFit, Search
@@ -20,12 +21,10 @@ DESIGN = known_designs.KNOWN_DESIGNS[0]
 def test_a_neighbour_differs_in_a_few_choices_and_what_hangs_on_them(design: space.Choices) -> None:
     rng, counts = np.random.default_rng(0), set()
     for _ in range(200):
-        near = Near(rng, [design], space.DEFAULT)
+        near = Neighbour(rng, [design], space.DEFAULT)
         found = space.suggest(near, space.DEFAULT)
         assert len(set(design) - set(near.kept)) in range(1, MOST_CHANGED + 1)
-        assert {name: found[name] for name in near.kept if name in found} == {
-            name: value for name, value in near.kept.items() if name in found
-        }
+        assert all(found[name] == value for name, value in near.kept.items() if name in found)
         assert set(found) == {row.name for row in space.DEFAULT if row.applies(found)}
         counts.add(sum(found.get(name) != value for name, value in design.items()))
     assert {1, 2, 3} <= counts
@@ -34,7 +33,7 @@ def test_a_neighbour_differs_in_a_few_choices_and_what_hangs_on_them(design: spa
 def test_what_a_space_file_left_out_is_not_inherited() -> None:
     rows = tuple(row._replace(values=("relu",)) if row.name == "activation" else row for row in space.DEFAULT)
     rng = np.random.default_rng(0)
-    assert {space.suggest(Near(rng, [DESIGN], rows), rows)["activation"] for _ in range(20)} == {"relu"}
+    assert {space.suggest(Neighbour(rng, [DESIGN], rows), rows)["activation"] for _ in range(20)} == {"relu"}
 
 
 def test_parents_are_the_best_of_the_budget(tmp_path: Path, fit: MadeUpFit) -> None:
@@ -46,10 +45,13 @@ def test_parents_are_the_best_of_the_budget(tmp_path: Path, fit: MadeUpFit) -> N
     for level in levels:
         mine = [trial for trial in trials if trial.params[space.BUDGET] == level.text]
         found = parents_of(trials, space.within(objective.space, level.text), 2)
-        best = sorted(mine, key=lambda trial: trial.user_attrs["log_loss"])[: draw.PARENTS]
-        assert len(found) == draw.PARENTS
-        assert best[0].params in found
-        assert {choices[space.BUDGET] for choices in found} == {level.text}
+        assert len(mine) > draw.PARENTS
+        assert found == [trial.params for trial in sorted(mine, key=promised)[: draw.PARENTS]]
+
+
+def promised(trial: FrozenTrial) -> float:
+    """After two epochs: trainings that are made up gain 0.1 from each to the next."""
+    return float(trial.user_attrs["log_loss"]) - 0.1 * (2 - trial.user_attrs["epochs"])
 
 
 def test_uniform_choices_are_uniform() -> None:

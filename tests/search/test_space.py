@@ -266,6 +266,13 @@ def test_a_step_of_the_width_is_kept_by_every_stage() -> None:
         assert all(channels % step == 0 for channels in spec.model_copy(update={"width": 3 * step}).widths())
 
 
+@pytest.mark.parametrize("block", ROWS["block"].values)
+def test_a_known_design_keeps_its_block_and_takes_the_norm_over(tmp_path: Path, block: str) -> None:
+    found = known_designs(narrowed(tmp_path, f"block: {block}\nnorm: resnorm\n"))
+    assert [design["block"] for design in found] == [d["block"] for d in KNOWN_DESIGNS if d["block"] == block]
+    assert all(design["norm"] == "resnorm" for design in found)
+
+
 def test_known_designs_lie_in_the_space_that_a_file_asks_for() -> None:
     asked = read_space(SPACES / "integer_fast.yaml")
     designs, rows = known_designs(asked), {row.name: row for row in asked}
