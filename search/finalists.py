@@ -1,10 +1,12 @@
-"""The best trials again, as long as the winner will be trained, with other seeds.
+"""The best trials again, as long as the winner will be trained, with other seeds: a race that the worse half leaves.
 
 The lowest of many noisy losses is partly luck, and short trials favour what learns fast: on ESC-10 with devices a
-network that was 0.15 to 0.2 nats ahead after 30 passes was level after 100 (README, Searching).
+network that was 0.15 to 0.2 nats ahead after 30 passes was level after 100 (README, Searching). Every seed draws a
+validation part of its own from the training fold, the same for all, so that in a round like is compared with like;
+after a round the better half goes on (successive halving, over seeds in place of epochs).
 
-Only validation parts decide; each seed draws its own from the training fold. Each training is kept in finalists.json as
-soon as it is finished, so that a stopped command goes on with the next one.
+Only validation parts decide. Each training is kept in finalists.json as soon as it is finished, so that a stopped
+command goes on with the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from system.spec import ExperimentSpec
 from system.training import fit
 
 FILE = "finalists.json"
-SEEDS = 2  # new ones for each finalist
+SEEDS = 3  # that the last two have at least
 Record = dict[str, Any]
 Score = Callable[[ExperimentSpec, Record, str], Record]  # (experiment, trial, what) -> log_loss and accuracy
 
@@ -33,35 +35,40 @@ def top(trials: Sequence[Record], count: int) -> list[Record]:
 
 
 def winner(run: Path, trials: Sequence[Record], count: int, experiment: ExperimentSpec, score: Score) -> Record:
-    """Of the top `count`, the trial with the lowest mean log loss over `SEEDS` new seeds.
+    """Of the top `count`, the trial that wins the race.
 
-    `experiment` is that of the winner's training. The trial's own loss is not in the mean: it is why it was picked.
+    `experiment` is that of the winner's training. The trial's own loss has no part in it: it is why it was picked.
     """
     finalists = top(trials, count)
     if len(finalists) < 2:
         return finalists[0]
-    path = run / FILE
+    path, epochs = run / FILE, experiment.train.epochs
     known = read_json(path, "search/run.py")["trainings"] if path.is_file() else []
-    done = {(row["number"], row["seed"]): row for row in known}
-    for place, trial in enumerate(finalists, start=1):
-        for seed in range(experiment.seed + 1, experiment.seed + 1 + SEEDS):
+    done = {(row["number"], row["seed"]): row for row in known if row.get("epochs") == epochs}
+    racing, turn = finalists, 0
+    while len(racing) > 2 or turn < SEEDS:
+        turn += 1
+        seed = experiment.seed + turn
+        for place, trial in enumerate(racing, start=1):
             if (trial["number"], seed) in done:
                 continue
-            what = f"finalist {place} of {len(finalists)}, trial {trial['number']}, seed {seed}"
+            what = f"finalist {place} of {len(racing)}, trial {trial['number']}, seed {seed}"
             found = score(experiment_of(experiment, trial).changed(seed=seed), trial, what)
-            done[trial["number"], seed] = {"number": trial["number"], "seed": seed, **found}
+            done[trial["number"], seed] = {"number": trial["number"], "seed": seed, "epochs": epochs, **found}
             write_json(path, {"finalists": ranked(finalists, list(done.values())), "trainings": list(done.values())})
-    order = ranked(finalists, list(done.values()))
-    for row in order:
+        so_far = ranked(racing, [row for row in done.values() if row["seed"] <= seed])
+        by_number = {trial["number"]: trial for trial in racing}
+        racing = [by_number[row["number"]] for row in so_far[: max(2, (len(racing) + 1) // 2)]]
+    for row in ranked(finalists, list(done.values())):
         print(
             f"finalist trial {row['number']}: log loss {row['log_loss_new_seeds']:.4f} over {row['seeds']} new seeds, "
             f"{row['log_loss']:.4f} in the search"
         )
-    return next(trial for trial in finalists if trial["number"] == order[0]["number"])
+    return racing[0]
 
 
 def ranked(finalists: Sequence[Record], trainings: Sequence[Record]) -> list[Record]:
-    """One row per finalist that has trainings, by the mean log loss of the new seeds."""
+    """One row per finalist that has trainings: those that came further first, then by the mean loss of its seeds."""
     rows = []
     for trial in finalists:
         again = [row for row in trainings if row["number"] == trial["number"]]
@@ -71,7 +78,7 @@ def ranked(finalists: Sequence[Record], trainings: Sequence[Record]) -> list[Rec
                 "log_loss_new_seeds": fmean(row["log_loss"] for row in again),
                 "accuracy_new_seeds": fmean(row["accuracy"] for row in again), "seeds": len(again),
             })  # fmt: skip
-    return sorted(rows, key=lambda row: row["log_loss_new_seeds"])
+    return sorted(rows, key=lambda row: (-row["seeds"], row["log_loss_new_seeds"]))
 
 
 def scorer(data_of: Callable[[ExperimentSpec], PreparedData], device: str, int8: bool) -> Score:

@@ -108,17 +108,19 @@ def main(argv: list[str]) -> None:
     if args.objective == "float" and any(row.name == "weight_bits" for row in rows):
         raise ConfigError(f"{args.space}: weight_bits needs --objective int8: a float score knows nothing of bits")
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
-    asked = {"epochs": args.epochs, "study": args.study}
+    trial = spec.changed(train={"epochs": args.epochs})  # the winner may be trained longer later: that binds nothing
+    asked: dict[str, object] = {"study": args.study}
     asked |= {"objective": args.objective} if args.objective != "float" else {}
     asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
     asked |= {"front": [budget.text for budget in budgets]} if args.front is not None else {}
-    settings = {**spec.plain(), "search": asked}
+    settings = {**trial.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
+    refuse_other_length(run / "best", spec.train.epochs)
     data = prepare(spec.data, spec.features, spec.seed)
     plan = Plan(
-        experiment=spec.changed(train=spec.train.changed(epochs=args.epochs).plain()),
-        budgets=budgets, url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, run=run,
-        trials=args.trials, device=args.device, space=rows, int8=args.objective == "int8", reclaim=args.reclaim,
+        experiment=trial, budgets=budgets, space=rows, int8=args.objective == "int8", trials=args.trials, run=run,
+        url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, reclaim=args.reclaim,
+        device=args.device,
     )  # fmt: skip
     objective = plan.objective(data)
     levels = [(budget, space.within(objective.space, budget.text)) for budget in budgets]
@@ -134,9 +136,9 @@ def main(argv: list[str]) -> None:
 
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
-        made_with = provenance(spec, data.checksum)
+        made_with = provenance(trial, data.checksum)
         write_settings(run / "config.yaml", settings, made_with)
-        bind(plan.open(), study_settings(spec, asked, space.plain(rows), data.checksum), made_with, str(run))
+        bind(plan.open(), study_settings(trial, asked, space.plain(rows), data.checksum), made_with, str(run))
         try:
             search(plan, args.workers, data)
             if args.front is None:
@@ -213,7 +215,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     winner = again.winner(run, trials, finalists, spec, score)
     final = experiment_of(spec, winner)
     best = run / "best"
-    if (best / "config.yaml").is_file() and load_experiment(best / "config.yaml").model != final.model:
+    if (best / "config.yaml").is_file() and _network(load_experiment(best / "config.yaml")) != _network(final):
         print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
         for part in ("best", "quant", "refit", "submission"):
             shutil.rmtree(run / part, ignore_errors=True)
@@ -229,6 +231,22 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
           f"{validation['log_loss']:.4f}")  # fmt: skip
     write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
+
+
+def _network(spec: ExperimentSpec) -> tuple[Any, ...]:
+    """What a trial chose."""
+    return spec.model, spec.features, spec.quant
+
+
+def refuse_other_length(best: Path, epochs: int) -> None:
+    """The winner's length binds no trial, but a winner that is there is not thrown away for want of an option."""
+    from system.runs import load_experiment
+
+    config = best / "config.yaml"
+    if config.is_file() and (there := load_experiment(config).train.epochs) != epochs:
+        raise RunError(
+            f"{best}: trained for {there} epochs, {epochs} asked for; give --final-epochs {there}, or remove the folder"
+        )
 
 
 if __name__ == "__main__":

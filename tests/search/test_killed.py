@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from search.claims import is_dead
+from search.finalists import SEEDS
 from search.storage import WORKER, open_study, trials_of, was_trained
 from tests import tiny
 from tests.search.sleeping import facts
@@ -107,5 +108,5 @@ def test_finalists_and_int8_go_through_to_the_end(words: list[str], tmp_path: Pa
     whole = [trial for trial in result["trials"] if trial["state"] == "COMPLETE"]
     assert all(trial["float_log_loss"] != trial["log_loss"] for trial in whole)
     told = json.loads((tmp_path / "r" / "finalists.json").read_text())
-    assert len(told["trainings"]) == 2 * len(told["finalists"])
+    assert len(told["trainings"]) == SEEDS * len(told["finalists"])
     assert (tmp_path / "r" / "best" / "scores.json").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,24 @@ def test_other_settings_on_an_existing_run_are_refused_with_the_difference(run: 
         search(run)
     for words, said in (
         (("--seed", "1"), "seed: 0 there, 1 asked for"),
-        (("--epochs", "2"), "search.epochs: 1 there, 2 asked for"),
-        (("--final-epochs", "2"), "train.epochs: 1 there, 2 asked for"),
+        (("--epochs", "2"), "train.epochs: 1 there, 2 asked for"),
         (("--budget", "64KiB"), "budget: 4k_params_200k_macs there, 64KiB asked for"),
         (("--view", "exact"), "view: strictest there, exact asked for"),
     ):
         with pytest.raises(RunError, match=f"{run} holds another experiment .*{said}"):
             search(run, *words)
+
+
+def test_how_long_the_winner_is_trained_binds_no_trial(run: Path, fit: MadeUpFit) -> None:
+    search(run)
+    made = (run / "best" / "model.safetensors").read_bytes()
+    with pytest.raises(RunError, match=f"{run}/best: trained for 1 epochs, 2 asked for; give --final-epochs 1, or"):
+        search(run, "--final-epochs", "2")
+    assert (run / "best" / "model.safetensors").read_bytes() == made
+    shutil.rmtree(run / "best")
+    search(run, "--final-epochs", "2")
+    assert len(fit.trained) == 2
+    assert load_checkpoint(run / "best" / "model.safetensors").spec.train.epochs == 2
 
 
 def _stop(*_: Any, **__: Any) -> None:
