@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import yaml
 
 import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
-from benchmarks.side_by_side import ROOT, Job, PerClip, differences, joined, make
+from benchmarks.accuracy_report import markdown, plot
+from benchmarks.side_by_side import ROOT, Job, PerClip, differences, joined, make, pooled
 from search.fit_width import fit_width
 from system.budget import Budget
 from system.config import load_yaml
@@ -61,7 +62,7 @@ class Rival(NamedTuple):
         return Path(str(self.config).replace("{fold}", str(fold)))
 
 
-Plan = dict[str, list[Job]]
+Plan = dict[str, list[list[Job]]]  # network -> of each fold, a run for each seed
 
 
 def rivals(budget: str, searched: str | None = None) -> dict[str, Rival]:
@@ -78,12 +79,14 @@ def rivals(budget: str, searched: str | None = None) -> dict[str, Rival]:
     }
 
 
-def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: int, classes: int, root: Path) -> Job:
+def job(
+    name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: int, seed: int, classes: int, root: Path
+) -> Job:
     """Raises ConfigError if the design does not fit the budget at any width."""
     spec = load_experiment(rival.of(fold))
     settings: dict[str, Any] = {
         "data.dataset": "csv", "data.root": args.data_root, "data.fold": fold, "data.device_irs": args.device_irs,
-        "data.validation_share": 0.0, "train.epochs": args.epochs, "seed": args.seed, "budget": None,
+        "data.validation_share": 0.0, "train.epochs": args.epochs, "seed": seed, "budget": None,
     }  # fmt: skip
     if name not in (OURS, SEARCHED) and budget != AS_PUBLISHED:
         fitted = fit_width(spec.model, Budget.parse(budget), spec.input_shape(), classes)
@@ -99,7 +102,8 @@ def job(name: str, rival: Rival, budget: str, args: argparse.Namespace, fold: in
         settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
-    return Job(root / budget / name / f"f{fold}", rival.of(fold), settings, None if args.float else BACKEND)
+    folder = root / budget / name / (f"f{fold}-s{seed}" if seed else f"f{fold}")
+    return Job(folder, rival.of(fold), settings, None if args.float else BACKEND)
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -132,21 +136,24 @@ def absent(rival: Rival, folds: Sequence[int], asked: Sequence[str]) -> str | No
     return None
 
 
-def row(label: str, form: str, folders: Sequence[Path], reference: Sequence[Path]) -> dict[str, Any]:
-    """One line of the table. All folders, one for each fold, hold scores.json, predictions.csv and complexity.json."""
-    scores = [read_json(folder / "scores.json", "this command") for folder in folders]
-    costs = [read_json(folder / "complexity.json", "this command") for folder in folders]
-    mine, theirs = (joined([PerClip.read(folder / "predictions.csv") for folder in some])
-                    for some in (folders, reference))  # fmt: skip
+def row(label: str, form: str, folds: Sequence[Sequence[Path]], reference: Sequence[Sequence[Path]]) -> dict[str, Any]:
+    """One line of the table, of a folder for each seed of each fold."""
+    by_fold = [[read_json(folder / "scores.json", "this command") for folder in seeds] for seeds in folds]
+    scores = [each for seeds in by_fold for each in seeds]
+    costs = [read_json(seeds[0] / "complexity.json", "this command") for seeds in folds]
+    mine, theirs = (joined([pooled([PerClip.read(folder / "predictions.csv") for folder in seeds]) for seeds in some])
+                    for some in (folds, reference))  # fmt: skip
     groups = {name for each in scores for name in each["device_groups"]}
     return {
-        "network": label, "form": form, "folds": len(folders),
+        "network": label, "form": form, "folds": len(folds), "seeds": len(folds[0]),
         "params": [cost["params"] for cost in costs], "macs": [cost["macs_exact"] for cost in costs],
         **differences(mine, theirs),
         "clips": len(mine.filename),
         "clip_accuracy": mean([each["clip_accuracy"] for each in scores if "clip_accuracy" in each]),
         "groups": {name: mean([each["device_groups"][name]["accuracy"] for each in scores]) for name in sorted(groups)},
-        "by_fold": [{key: each[key] for key in ("accuracy", "log_loss")} for each in scores],
+        "by_fold": [
+            {key: mean([each[key] for each in seeds]) for key in ("accuracy", "log_loss")} for seeds in by_fold
+        ],
     }  # fmt: skip
 
 
@@ -162,69 +169,10 @@ def seconds(run: Path) -> float:
     return read_json(run / "best" / "scores.json", "this command")["train_seconds"] + tuned.get("seconds", 0.0)
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    groups = sorted({name for row in rows for name in row["groups"]})
-    lines = [
-        "| network | form | parameters | MMACs | accuracy [95 %] | less the reference's | log loss [95 %] "
-        "| less the reference's | clip accuracy | " + " | ".join(groups) + " | seconds a fold |",
-        "|---|---|---:|---:|---|---|---|---|---:|" + "---:|" * (len(groups) + 1),
-    ]
-    for one in rows:
-        millions = [macs / 1e6 for macs in one["macs"]]
-        cells = [one["network"], one["form"], _range(one["params"], "{:,}"), _range(millions, "{:.2f}")]
-        for key in ("accuracy", "log_loss"):
-            (low, high), (least, most) = one[key]["interval"], one[key]["difference_interval"]
-            cells.append(f"{one[key]['value']:.3f} [{low:.3f}, {high:.3f}]")
-            cells.append(f"{one[key]['difference']:+.3f} [{least:+.3f}, {most:+.3f}]")
-        cells += [_number(one["clip_accuracy"]), *(_number(one["groups"].get(name)) for name in groups)]
-        lines.append("| " + " | ".join([*cells, f"{one['seconds']:.0f}"]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    """One number, or the least and the most of networks that were searched in each fold."""
-    return " to ".join(form.format(value) for value in sorted({min(values), max(values)}))
-
-
-def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Accuracy against MACs; hollow float, filled INT8, bars the bootstrap over clips."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    names, named = list(dict.fromkeys(one["network"] for one in rows)), set[str]()
-    for one in rows:
-        number, value = names.index(one["network"]), one["accuracy"]["value"]
-        low, high = one["accuracy"]["interval"]
-        integer = one["form"] == "INT8"
-        aside = number - (len(names) - 1) / 2 + (0.2 if integer else -0.2)  # or equal costs would hide each other
-        x = max(one["macs"]) / 1e6 * 1.02**aside
-        axes.errorbar(x, value, [[value - low], [high - value]], marker="o", color=f"C{number}", capsize=2,
-                      markerfacecolor=f"C{number}" if integer else "none",
-                      label=None if one["network"] in named else one["network"])  # fmt: skip
-        named.add(one["network"])
-    axes.set_xscale("log")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis(StrMethodFormatter("{x:g}"))
-    low, high = (pick(max(one["macs"]) for one in rows) / 1e6 for pick in (min, max))
-    axes.set_xlim(low / 1.2, high * 1.2)
-    axes.set_xlabel("million MACs, deployed, moved aside by a few per cent (hollow: float, filled: INT8)")
-    axes.set_ylabel("macro accuracy of segments")
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
-
-
-def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes: int, root: Path) -> Plan:
-    """Network -> its runs, one for each fold; what cannot be trained is left out and told."""
+def planned(
+    budget: str, args: argparse.Namespace, folds: Sequence[int], seeds: Sequence[int], classes: int, root: Path
+) -> Plan:
+    """What cannot be trained is left out and told."""
     known = rivals(budget, args.searched)
     names = [name.strip() for name in args.networks.split(",")] if args.networks else list(known)
     if wrong := [name for name in names if name not in known]:
@@ -234,7 +182,9 @@ def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes
         if why := absent(known[name], folds, args.teacher):
             print(f"{known[name].label}: left out within {budget}, {why}", file=sys.stderr)
             continue
-        jobs[name] = [job(name, known[name], budget, args, fold, classes, root) for fold in folds]
+        jobs[name] = [
+            [job(name, known[name], budget, args, fold, seed, classes, root) for seed in seeds] for fold in folds
+        ]
     if not jobs:
         raise ConfigError(f"--networks: nothing is left to train within {budget}")
     if args.reference is not None and args.reference not in jobs:
@@ -245,10 +195,15 @@ def planned(budget: str, args: argparse.Namespace, folds: Sequence[int], classes
 def run(args: argparse.Namespace) -> None:
     root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-e{args.epochs}"
     root = root.with_name(f"{root.name}-{args.recipe}-recipe" if args.recipe == OURS else root.name)
-    folds, budgets = [int(word) for word in args.folds.split(",")], args.budget.split(",")
-    classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), args.seed).classes)
-    plans = {budget: planned(budget, args, folds, classes, root) for budget in budgets}
-    every = [each for plan in plans.values() for fold in zip(*plan.values(), strict=True) for each in fold]
+    folds, seeds = ([int(word) for word in words.split(",")] for words in (args.folds, args.seeds))
+    budgets = args.budget.split(",")
+    classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), seeds[0]).classes)
+    plans = {budget: planned(budget, args, folds, seeds, classes, root) for budget in budgets}
+    every = [  # whole folds first, and of each all networks: what is there when it is stopped can be compared
+        network[place][turn]
+        for plan in plans.values() for turn in range(len(seeds)) for place in range(len(folds))
+        for network in plan.values()
+    ]  # fmt: skip
     make(every, args.workers, args.device)
     forms = {"float": Path("best")} | ({} if args.float else {"INT8": Path("quant") / BACKEND})
     rows = []
@@ -256,13 +211,14 @@ def run(args: argparse.Namespace) -> None:
         first = plan[args.reference or next(iter(plan))]
         for name, runs in plan.items():
             for form, part in forms.items():
-                mine, theirs = ([each.folder / part for each in some] for some in (runs, first))
+                mine, theirs = ([[each.folder / part for each in fold] for fold in some] for some in (runs, first))
                 found = row(rivals(budget, args.searched)[name].label, form, mine, theirs)
-                rows.append({"budget": budget, **found, "seconds": mean([seconds(each.folder) for each in runs])})
+                found["seconds"] = mean([seconds(each.folder) for fold in runs for each in fold])
+                rows.append({"budget": budget, **found})
     table = markdown(rows)
     write_text(root / "accuracy.md", table)
-    write_json(root / "accuracy.json", {"epochs": args.epochs, "folds": folds, "rows": rows})
-    title = f"{root.name}: {args.epochs} passes over the training part, folds {args.folds}"
+    write_json(root / "accuracy.json", {"epochs": args.epochs, "folds": folds, "seeds": seeds, "rows": rows})
+    title = f"{root.name}: {args.epochs} passes over the training part, folds {args.folds}, seeds {args.seeds}"
     write_with(root / "accuracy.png", lambda path: plot(rows, title, path))
     print(table)
     print(f"{root}/accuracy.md, .json and .png")
@@ -290,7 +246,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--folds", default="1,2,3,4,5", metavar="1,2", help="test folds (default: all five)")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0", metavar="0,1", help="of trainings, scores are pooled (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"), metavar="DIR")
     args = parser.parse_args(argv)
     run(args)

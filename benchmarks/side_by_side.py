@@ -124,6 +124,16 @@ class PerClip:
         return np.stack([accuracy, weight @ self.loss / rows.sum(axis=1)], axis=1)
 
 
+def pooled(parts: Sequence[PerClip]) -> PerClip:
+    """Several trainings tested on one fold: the rows of a clip are those of all.
+
+    Raises RunError if they were not tested on the same clips.
+    """
+    if any(part.filename != parts[0].filename for part in parts):
+        raise RunError("two runs of one fold were tested on different clips, so that they cannot be pooled")
+    return PerClip(parts[0].filename, *(sum(getattr(part, key) for part in parts) for key in ("right", "rows", "loss")))
+
+
 def joined(parts: Sequence[PerClip]) -> PerClip:
     """Several folds as one test."""
     return PerClip(

@@ -108,7 +108,8 @@ def main(argv: list[str]) -> None:
     if args.objective == "float" and any(row.name == "weight_bits" for row in rows):
         raise ConfigError(f"{args.space}: weight_bits needs --objective int8: a float score knows nothing of bits")
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
-    trial = spec.changed(train={"epochs": args.epochs})  # the winner may be trained longer later: that binds nothing
+    # the winner may be trained longer later: its length binds no trial
+    trial = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
     asked: dict[str, object] = {"study": args.study}
     asked |= {"objective": args.objective} if args.objective != "float" else {}
     asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ablation, accuracy
-from benchmarks.side_by_side import Job, PerClip, differences, joined, make
+from benchmarks import ablation, accuracy, accuracy_report
+from benchmarks.side_by_side import Job, PerClip, differences, joined, make, pooled
 from system.errors import RunError
 from system.evaluation import Predictions
 
@@ -59,6 +59,18 @@ def test_a_difference_is_of_the_same_draws(tmp_path: Path) -> None:
     assert halved["difference"] == pytest.approx(found["difference"])
     with pytest.raises(RunError, match="different clips"):
         differences(one, two)
+
+
+def test_trainings_of_one_fold_are_pooled_by_clip(tmp_path: Path) -> None:
+    """The score of two seeds is their mean; the interval is of clips, which do not become more."""
+    one, other = (fake_run(tmp_path / f"{seed}.csv", 0.7, seed) for seed in (0, 1))
+    both, everything = pooled([one, other]), np.ones((1, 60))
+    assert both.filename == one.filename
+    assert both.scores(everything) == pytest.approx((one.scores(everything) + other.scores(everything)) / 2)
+    twice = differences(pooled([one, one]), pooled([one, one]))["accuracy"]["interval"]
+    assert twice == pytest.approx(differences(one, one)["accuracy"]["interval"])
+    with pytest.raises(RunError, match="cannot be pooled"):
+        pooled([one, joined([one, one])])
 
 
 def test_scores_are_those_of_the_run(tmp_path: Path) -> None:
@@ -118,5 +130,5 @@ def test_a_trick_is_added_alone_and_taken_out_alone() -> None:
 
 
 def test_networks_that_differ_between_folds_show_the_least_and_the_most() -> None:
-    assert accuracy._range([9_342, 75_212, 5_402], "{:,}") == "5,402 to 75,212"
-    assert accuracy._range([2.43, 2.43], "{:.2f}") == "2.43"
+    assert accuracy_report._range([9_342, 75_212, 5_402], "{:,}") == "5,402 to 75,212"
+    assert accuracy_report._range([2.43, 2.43], "{:.2f}") == "2.43"

@@ -108,6 +108,13 @@ def test_how_long_the_winner_is_trained_binds_no_trial(run: Path, fit: MadeUpFit
     assert load_checkpoint(run / "best" / "model.safetensors").spec.train.epochs == 2
 
 
+def test_trials_are_trained_by_the_recipe_but_for_their_length(run: Path, fit: MadeUpFit) -> None:
+    search(run, "--epochs", "3", "--set", "train.learning_rate=0.02", "--set", "train.average=ema")
+    winner = load_checkpoint(run / "best" / "model.safetensors").spec.train
+    assert (winner.learning_rate, winner.average, winner.epochs) == (0.02, "ema", 1)
+    assert {spec.train for spec in fit.trained} == {winner.changed(epochs=3)}
+
+
 def _stop(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
