@@ -17,6 +17,7 @@ from search import storage
 from search.claims import signs_of_life
 from search.fidelity import Curve, stops
 from search.fit_width import Fitted, fit_width
+from search.same_network import plainest
 from search.space import BUDGET, DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
@@ -46,7 +47,11 @@ class Objective:
     def fitted(self, choices: Choices) -> Fitted:
         shape = self.experiment.changed(features=table.features_of(choices, self.experiment.features)).input_shape()
         quant = table.precision_of(choices, self.experiment.quant)
-        return fit_width(table.spec_of(choices), self.budget_of(choices), shape, len(self.data.classes), quant=quant)
+        classes = len(self.data.classes)
+        found = fit_width(table.spec_of(choices), self.budget_of(choices), shape, classes, quant=quant)
+        if found.spec is None or found.cost is None:
+            return found
+        return found._replace(spec=plainest(found.spec, found.cost, shape, classes, quant))
 
     def budget_of(self, choices: Choices) -> Budget:
         """What the width of these choices is solved for."""
