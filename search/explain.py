@@ -164,17 +164,19 @@ def explain(run: Path) -> str:
     lines = [f"The network of {run} beside that of KT's report for DCASE 2022:"]
     lines += [f"- {sentence}" for sentence in explanation(experiment, classes, budget)]
     if (run / "search.json").is_file():
-        lines += [f"- {said}" for said in against_kt(read_json(run / "search.json", "python search/run.py"))]
+        found = read_json(run / "search.json", "python search/run.py")
+        lines += [f"- {said}" for said in against_kt(found, experiment)]
     return "\n".join(lines)
 
 
-def against_kt(found: Mapping[str, Any]) -> list[str]:
-    """What the search itself measured of KT's design, on its validation part."""
+def against_kt(found: Mapping[str, Any], trained: ExperimentSpec) -> list[str]:
+    """What the search itself measured of KT's design and of the trained network, on its validation part."""
     design = design_of(spec_of(KNOWN_DESIGNS[0]).plain())
     theirs = [t for t in found["trials"] if t["spec"] and t["log_loss"] is not None and design_of(t["spec"]) == design]
-    winner = found["best"]
-    if not theirs or winner is None:
+    its = [t for t in found["trials"] if t["state"] == "COMPLETE" and t["spec"] == trained.model.plain()]
+    if not theirs or not its:
         return []
+    winner = min(its, key=lambda trial: trial["log_loss"])  # not always the search's best: finalists are judged anew
     if theirs[0]["number"] == winner["number"]:
         return ["It is KT's own design, where the search started; nothing else that was tried was better."]
     what = "stopped early at" if theirs[0]["state"] == "PRUNED" else "scored"
