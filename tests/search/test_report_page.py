@@ -155,11 +155,14 @@ def test_the_winner_s_test_score_stands_beside_its_validation_score(
     scores = {"accuracy": 0.625, "log_loss": 0.875, "n": 1200, "validation": {"accuracy": 0.75, "log_loss": 0.5}}
     write_json(tmp_path / "best" / "scores.json", scores)
     write_json(tmp_path / "quant" / "brevitas" / "parity.json", {"latency_ms": {"fp32": 0.5, "int8": 0.4321}})
+    race = {"number": 5, "log_loss": 1.5, "seeds": 3, "log_loss_new_seeds": 0.625, "accuracy_new_seeds": 0.875}
+    write_json(tmp_path / "finalists.json", {"finalists": [race], "trainings": []})
     monkeypatch.setattr("quant.cost_table.estimator", lambda: lambda cost: 0.25)
     write_report(tmp_path, study, EXPERIMENT, 3, [Budget.parse("1500_params_1ms_latency")])
     text = (tmp_path / "report.html").read_text()
     assert "Trained: accuracy 62.5 %, log loss\n0.875 nats on the test fold (1,200 segments)" in text
     assert "accuracy 75.0 %, log loss\n0.500 nats on the validation part" in text
+    assert '<th scope="row">5</th><td>1.5000</td><td>3</td><td>0.6250</td><td>87.5</td>' in text
     assert "0.250 ms estimated" in text
     assert "0.432 ms measured on the integer file of\nbrevitas" in text
     assert "<td>0.25</td><td>1.0</td><td>25.0 %</td>" in text
