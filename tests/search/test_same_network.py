@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from search.known_designs import KNOWN_DESIGNS
 from search.same_network import plainest
@@ -33,20 +31,21 @@ def outcome(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return network.state_dict(), network(torch.linspace(-1, 1, 2 * 40 * 50).reshape(2, *SHAPE))
 
 
-@settings(deadline=None, max_examples=40)
-@given(generator=st.randoms(use_true_random=False))
-def test_what_gets_another_name_has_the_same_weights_and_answers(generator: random.Random) -> None:
-    spec = spec_of(suggest(RandomChoices(generator.choice))).changed(width=4)
-    try:
-        one = plain(spec)
-    except ConfigError:
-        assume(False)
-    assert plain(one) == one
-    assume(one != spec)
-    (weights, answers), (others, same) = outcome(spec), outcome(one)
-    assert list(weights) == list(others)
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
-    assert torch.equal(answers, same)
+def test_what_gets_another_name_has_the_same_weights_and_answers() -> None:
+    generator, renamed = random.Random(0), 0
+    while renamed < 25:
+        spec = spec_of(suggest(RandomChoices(generator.choice))).changed(width=4)
+        try:
+            one = plain(spec)
+        except ConfigError:  # too many strides for the map
+            continue
+        assert plain(one) == one
+        if one != spec:
+            renamed += 1
+            (weights, answers), (others, same) = outcome(spec), outcome(one)
+            assert list(weights) == list(others)
+            assert all(torch.equal(weights[name], others[name]) for name in weights)
+            assert torch.equal(answers, same)
 
 
 @pytest.mark.parametrize(
