@@ -20,7 +20,8 @@ All is trained on the whole training fold, no validation part is split off: noth
 
 Runs are folders under --out, by data set, epochs and budget, and the same command goes on where it stopped. The test
 fold of a run is read once, when it is trained. Intervals and differences are a bootstrap over clips, paired with
---reference of the same budget and form. accuracy.md, .json and .png are written beside the runs.
+--reference of the same budget and form; a clip brings the segments of all --seeds. accuracy.md, .json and .png are
+written beside the runs.
 """
 
 from __future__ import annotations
@@ -192,11 +193,21 @@ def planned(
     return jobs
 
 
+def numbers(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"expected different whole numbers by commas, found {text!r}")
+    return [int(word) for word in words]
+
+
+def listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
 def run(args: argparse.Namespace) -> None:
     root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-e{args.epochs}"
     root = root.with_name(f"{root.name}-{args.recipe}-recipe" if args.recipe == OURS else root.name)
-    folds, seeds = ([int(word) for word in words.split(",")] for words in (args.folds, args.seeds))
-    budgets = args.budget.split(",")
+    folds, seeds, budgets = args.folds, args.seeds, args.budget.split(",")
     classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), seeds[0]).classes)
     plans = {budget: planned(budget, args, folds, seeds, classes, root) for budget in budgets}
     every = [  # whole folds first, and of each all networks: what is there when it is stopped can be compared
@@ -218,7 +229,7 @@ def run(args: argparse.Namespace) -> None:
     table = markdown(rows)
     write_text(root / "accuracy.md", table)
     write_json(root / "accuracy.json", {"epochs": args.epochs, "folds": folds, "seeds": seeds, "rows": rows})
-    title = f"{root.name}: {args.epochs} passes over the training part, folds {args.folds}, seeds {args.seeds}"
+    title = f"{root.name}: {args.epochs} passes over the training part, folds {listed(folds)}, seeds {listed(seeds)}"
     write_with(root / "accuracy.png", lambda path: plot(rows, title, path))
     print(table)
     print(f"{root}/accuracy.md, .json and .png")
@@ -243,10 +254,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")
     parser.add_argument("--epochs", type=int, default=60, help="passes over the training part (default: 60)")
     parser.add_argument("--quant-epochs", type=int, metavar="N", help="of QAT (default: as each configuration says)")
-    parser.add_argument("--folds", default="1,2,3,4,5", metavar="1,2", help="test folds (default: all five)")
+    parser.add_argument(
+        "--folds", type=numbers, default="1,2,3,4,5", metavar="1,2", help="test folds (default: all five)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--seeds", default="0", metavar="0,1", help="of trainings, scores are pooled (default: 0)")
+    parser.add_argument(
+        "--seeds", type=numbers, default="0", metavar="0,1", help="of trainings, scores are pooled (default: 0)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"), metavar="DIR")
     args = parser.parse_args(argv)
     run(args)

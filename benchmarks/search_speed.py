@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Candidates a second on one core: drawn, their width solved exactly for a budget, their cost counted.
+"""Candidates a second on one core: drawn, their width solved exactly for a budget, their cost counted, named.
 
     python benchmarks/search_speed.py                                     # several mixtures of limits
     python benchmarks/search_speed.py --budget 128k_params_2ms_latency    # one; a limit of latency needs its table
 
-Time is that of the process. The table of operators for a limit of latency is measured first, once per machine.
+Renamed are those that fit and say the same as another draw would (search/same_network.py). Time is that of the
+process. The table of operators for a limit of latency is measured first, once per machine.
 """
 
 # ruff: noqa: E402 (this clone comes first on the path)
@@ -24,6 +25,7 @@ import numpy as np
 from search.draw import Uniform
 from search.dry_run import limit_name
 from search.fit_width import fit_width
+from search.same_network import plainest
 from search.space import DEFAULT, spec_of, suggest
 from system.budget import Budget
 from system.errors import guarded
@@ -40,20 +42,23 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     args = parser.parse_args(argv)
     shape = ExperimentSpec().input_shape()
-    print(f"{'budget':46s} {'candidates/s':>12s} {'infeasible':>10s}  by the limit that fails first")
+    print(f"{'budget':46s} {'candidates/s':>12s} {'renamed':>8s} {'infeasible':>10s}  by the limit that fails first")
     for text in args.budget:
         budget, draw = Budget.parse(text), Uniform(np.random.default_rng(args.seed))
         fit_width(spec_of(suggest(draw, DEFAULT)), budget, shape, 10)  # what is loaded or measured once
-        limits: Counter[str] = Counter()
+        limits, renamed = Counter[str](), 0
         with progress(f"solving within {text}", args.candidates, unit="candidates") as step:
             started = time.process_time()
             for _ in range(args.candidates):
-                limits[fit_width(spec_of(suggest(draw, DEFAULT)), budget, shape, 10).limit] += 1
+                fitted = fit_width(spec_of(suggest(draw, DEFAULT)), budget, shape, 10)
+                limits[fitted.limit] += 1
+                if fitted.spec is not None and fitted.cost is not None:
+                    renamed += plainest(fitted.spec, fitted.cost, shape, 10) != fitted.spec
                 step(1)
             spent = time.process_time() - started
         del limits[""]
         told = ", ".join(f"{limit_name(limit)} {count}" for limit, count in limits.most_common())
-        print(f"{text:46s} {args.candidates / spent:12.0f} {sum(limits.values()):10d}  {told}", flush=True)
+        print(f"{text:46s} {args.candidates / spent:12.0f} {renamed:8d} {sum(limits.values()):10d}  {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,36 +35,47 @@ def top(trials: Sequence[Record], count: int) -> list[Record]:
 
 
 def winner(run: Path, trials: Sequence[Record], count: int, experiment: ExperimentSpec, score: Score) -> Record:
-    """Of the top `count`, the trial that wins the race.
+    """Of the top `count`, the trial that wins the race; one alone wins without.
 
     `experiment` is that of the winner's training. The trial's own loss has no part in it: it is why it was picked.
+    finalists.json holds the race, and every training there was, also those of other lengths and of earlier races.
     """
-    finalists = top(trials, count)
+    finalists, path, epochs = top(trials, count), run / FILE, experiment.train.epochs
+    trainings = read_json(path, "search/run.py")["trainings"] if path.is_file() else []
+    known = {(row["number"], row["seed"]): row for row in trainings if row.get("epochs") == epochs}
     if len(finalists) < 2:
+        if trainings:
+            write_json(path, {"finalists": [], "trainings": trainings})
         return finalists[0]
-    path, epochs = run / FILE, experiment.train.epochs
-    known = read_json(path, "search/run.py")["trainings"] if path.is_file() else []
-    done = {(row["number"], row["seed"]): row for row in known if row.get("epochs") == epochs}
-    racing, turn = finalists, 0
+    racing, raced, turn = finalists, list[Record](), 0
     while len(racing) > 2 or turn < SEEDS:
         turn += 1
         seed = experiment.seed + turn
         for place, trial in enumerate(racing, start=1):
-            if (trial["number"], seed) in done:
-                continue
-            what = f"finalist {place} of {len(racing)}, trial {trial['number']}, seed {seed}"
-            found = score(experiment_of(experiment, trial).changed(seed=seed), trial, what)
-            done[trial["number"], seed] = {"number": trial["number"], "seed": seed, "epochs": epochs, **found}
-            write_json(path, {"finalists": ranked(finalists, list(done.values())), "trainings": list(done.values())})
-        so_far = ranked(racing, [row for row in done.values() if row["seed"] <= seed])
+            row = known.get((trial["number"], seed))
+            if row is None:
+                what = f"finalist {place} of {len(racing)}, trial {trial['number']}, seed {seed}"
+                found = score(experiment_of(experiment, trial).changed(seed=seed), trial, what)
+                row = {"number": trial["number"], "seed": seed, "epochs": epochs, **found}
+                trainings.append(row)
+            raced.append(row)
+            write_json(path, {"finalists": ranked(finalists, raced), "trainings": trainings})
         by_number = {trial["number"]: trial for trial in racing}
-        racing = [by_number[row["number"]] for row in so_far[: max(2, (len(racing) + 1) // 2)]]
-    for row in ranked(finalists, list(done.values())):
+        better = ranked(racing, raced)[: max(2, (len(racing) + 1) // 2)]
+        racing = [by_number[row["number"]] for row in better]
+    for row in ranked(finalists, raced):
         print(
             f"finalist trial {row['number']}: log loss {row['log_loss_new_seeds']:.4f} over {row['seeds']} new seeds, "
             f"{row['log_loss']:.4f} in the search"
         )
     return racing[0]
+
+
+def race(run: Path) -> list[Record]:
+    """The finalists of a run's last race, the winner first; none if there was no race."""
+    path = run / FILE
+    finalists: list[Record] = read_json(path, "search/run.py")["finalists"] if path.is_file() else []
+    return finalists
 
 
 def ranked(finalists: Sequence[Record], trainings: Sequence[Record]) -> list[Record]:

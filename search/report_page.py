@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import report_plots as plots
 from search.dry_run import described, limit_name
 from search.explain import explanation
-from search.finalists import FILE
+from search.finalists import race
 from search.objective import experiment_of
 from search.report import best_of, pareto_of, title_of
 from search.storage import record_of, trials_of
@@ -75,7 +75,7 @@ def page(
         seconds=sum(trial["seconds"] or 0 for trial in trials),
         best=listed,
         winner=winner(run, best, experiment, classes, budgets[0]) if best else None,
-        finalists=read_json(run / FILE, "search/run.py")["finalists"] if (run / FILE).is_file() else [],
+        finalists=race(run),
         history=Markup(plots.history(trials)) if complete else None,
         fronts=Markup(plots.fronts(trials, limits)) if complete else None,
         importance=Markup(plots.importance_bars(important)) if important else None,

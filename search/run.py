@@ -109,17 +109,17 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"{args.space}: weight_bits needs --objective int8: a float score knows nothing of bits")
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
     # the winner may be trained longer later: its length binds no trial
-    trial = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
+    short = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
     asked: dict[str, object] = {"study": args.study}
     asked |= {"objective": args.objective} if args.objective != "float" else {}
     asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
     asked |= {"front": [budget.text for budget in budgets]} if args.front is not None else {}
-    settings = {**trial.plain(), "search": asked}
+    settings = {**short.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
-    refuse_other_length(run / "best", spec.train.epochs)
+    refuse_other_winner(run, spec.train.epochs, args.finalists)
     data = prepare(spec.data, spec.features, spec.seed)
     plan = Plan(
-        experiment=trial, budgets=budgets, space=rows, int8=args.objective == "int8", trials=args.trials, run=run,
+        experiment=short, budgets=budgets, space=rows, int8=args.objective == "int8", trials=args.trials, run=run,
         url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, reclaim=args.reclaim,
         device=args.device,
     )  # fmt: skip
@@ -137,9 +137,9 @@ def main(argv: list[str]) -> None:
 
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
-        made_with = provenance(trial, data.checksum)
+        made_with = provenance(short, data.checksum)
         write_settings(run / "config.yaml", settings, made_with)
-        bind(plan.open(), study_settings(trial, asked, space.plain(rows), data.checksum), made_with, str(run))
+        bind(plan.open(), study_settings(short, asked, space.plain(rows), data.checksum), made_with, str(run))
         try:
             search(plan, args.workers, data)
             if args.front is None:
@@ -239,14 +239,21 @@ def _network(spec: ExperimentSpec) -> tuple[Any, ...]:
     return spec.model, spec.features, spec.quant
 
 
-def refuse_other_length(best: Path, epochs: int) -> None:
-    """The winner's length binds no trial, but a winner that is there is not thrown away for want of an option."""
+def refuse_other_winner(run: Path, epochs: int, finalists: int) -> None:
+    """How the winner is found and trained binds no trial, but one that is there does not go for want of an option."""
+    from search.finalists import race
     from system.runs import load_experiment
 
-    config = best / "config.yaml"
-    if config.is_file() and (there := load_experiment(config).train.epochs) != epochs:
+    best = run / "best"
+    if not (best / "config.yaml").is_file():
+        return
+    if (there := load_experiment(best / "config.yaml").train.epochs) != epochs:
         raise RunError(
             f"{best}: trained for {there} epochs, {epochs} asked for; give --final-epochs {there}, or remove the folder"
+        )
+    if (raced := len(race(run))) > finalists:
+        raise RunError(
+            f"{best}: won a race of {raced}, {finalists} asked for; give --finalists {raced}, or remove the folder"
         )
 
 

@@ -107,6 +107,14 @@ def test_a_failed_run_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pyte
     assert sys.executable in (tmp_path / "run" / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("words", [("--folds", "1,x"), ("--seeds", "0,0"), ("--seeds", "-1")])
+def test_folds_and_seeds_are_numbers(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        accuracy.main(["--data-root", "nowhere", *words])
+    assert ended.value.code == 2
+    assert f"expected different whole numbers by commas, found '{words[1]}'" in capsys.readouterr().err
+
+
 def test_a_searched_network_is_that_of_each_fold(tmp_path: Path) -> None:
     found = accuracy.rivals(accuracy.AS_PUBLISHED, str(tmp_path / "f{fold}"))
     searched = found[accuracy.SEARCHED]

@@ -125,8 +125,22 @@ def test_finalists_of_another_length_do_not_count(tmp_path: Path) -> None:
     race.winner(trials, 2, epochs=1)
     race.truth = {0: 1.2, 1: 1.1}
     assert race.winner(trials, 2, epochs=3) == 1
-    assert {row["epochs"] for row in race.told()["trainings"]} == {3}
     assert len(race.trained) == 12
+    race.truth = {}  # nothing is trained again
+    assert race.winner(trials, 2, epochs=1) == 0
+    assert [row["epochs"] for row in race.told()["trainings"]] == [1] * 6 + [3] * 6
+
+
+def test_a_larger_race_is_told_by_what_it_ran(tmp_path: Path) -> None:
+    """A finalist that led an earlier race and lost this one does not stand above the winner."""
+    race = Race(tmp_path, {0: 1.0, 1: 1.1, 2: 0.9, 3: 0.8, 4: 0.7})
+    trials = [trial(number, number / 10) for number in range(5)]
+    assert race.winner(trials, 2) == 0
+    assert race.winner(trials, 5) == 4
+    told = [(row["number"], row["seeds"]) for row in finalists.race(tmp_path)]
+    assert told == [(4, 3), (3, 3), (2, 2), (0, 1), (1, 1)]
+    assert race.winner(trials, 1) == 0
+    assert finalists.race(tmp_path) == []
 
 
 def test_a_finalist_is_judged_on_a_validation_part_of_its_own(cache: Path) -> None:

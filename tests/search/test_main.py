@@ -108,6 +108,14 @@ def test_how_long_the_winner_is_trained_binds_no_trial(run: Path, fit: MadeUpFit
     assert load_checkpoint(run / "best" / "model.safetensors").spec.train.epochs == 2
 
 
+def test_a_winner_of_a_race_does_not_go_for_want_of_an_option(run: Path, fit: MadeUpFit) -> None:
+    search(run, "--finalists", "2")
+    made = (run / "best" / "model.safetensors").read_bytes()
+    with pytest.raises(RunError, match=f"{run}/best: won a race of 2, 1 asked for; give --finalists 2, or remove"):
+        search(run)
+    assert (run / "best" / "model.safetensors").read_bytes() == made
+
+
 def test_trials_are_trained_by_the_recipe_but_for_their_length(run: Path, fit: MadeUpFit) -> None:
     search(run, "--epochs", "3", "--set", "train.learning_rate=0.02", "--set", "train.average=ema")
     winner = load_checkpoint(run / "best" / "model.safetensors").spec.train
