@@ -141,7 +141,7 @@ def test_other_settings_on_the_run_are_refused(run: Path, workplace: Path, folde
         workplace, "search/run.py", "--budget", BUDGET, "--dataset", "csv", "--data-root", str(folder),
         "--final-epochs", "9", "--epochs", "1", "--run", "runs/tiny", *SETTINGS, code=2,
     )  # fmt: skip
-    assert "train.epochs: 2 there, 9 asked for" in done.stderr
+    assert "runs/tiny/best: trained for 2 epochs, 9 asked for; give --final-epochs 2" in done.stderr
     assert "Traceback" not in done.stderr
 
 
