@@ -24,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import system  # noqa: I001  (before torch: it sets how OpenMP threads wait)
 import numpy as np
 import torch
+import torchaudio
 
 from system.augment.table import AUGMENTATIONS, Around, Batch
 from system.augment.waveform import Devices
 from system.data.recordings import Recordings, runs
-from system.learning.inputs import Inputs
+from system.learning.inputs import CLIPS_AT_ONCE, Inputs
 from system.features import LogMel
 from system.models.catalog import model_spec
 from system.models.network import build
@@ -91,6 +92,11 @@ def cases(batch: int, device: str) -> dict[str, Callable[[], object]]:
     found["random crops"] = crop
     found["  whole segments instead"] = lambda: recordings.read(chosen)
     found["log-mel in the loop"] = lambda: inputs.heard(of_samples)
+    theirs = torchaudio.transforms.MelSpectrogram(
+        FEATURES.sample_rate, FEATURES.n_fft, FEATURES.win_length, FEATURES.hop_length, n_mels=FEATURES.n_mels,
+        norm="slaney", mel_scale="slaney",
+    ).to(device)  # fmt: skip
+    found["  torchaudio's instead"] = lambda: [theirs(some) for some in samples.split(CLIPS_AT_ONCE)]
     found["all of it"] = lambda: inputs((torch.from_numpy(crop()).to(device), torch.zeros_like(label), label))
     return found
 

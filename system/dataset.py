@@ -21,7 +21,7 @@ from system.features import LogMel
 from system.progress import progress
 from system.spec import DataSpec, FeatureSpec
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever other features come out of the same segments."""
 
 BATCH = 128  # segments whose features are computed at once

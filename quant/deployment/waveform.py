@@ -43,10 +43,10 @@ class Difference(NamedTuple):
 def front_end(checkpoint: Checkpoint, opset: int, ir_version: int) -> onnx.ModelProto:
     """`waveform` (batch, samples) float32 in [-1, 1] -> `features` (batch, 1, mel bands, frames), standardized."""
     spec = checkpoint.spec.features
-    mel = LogMel(spec).mel
+    log_mel = LogMel(spec)
     window = np.zeros(spec.n_fft)
     before = (spec.n_fft - spec.win_length) // 2
-    window[before : before + spec.win_length] = mel.spectrogram.window.double().numpy()
+    window[before : before + spec.win_length] = log_mel.window.double().numpy()
     half = spec.n_fft // 2
 
     graph = Writer(opset)
@@ -60,7 +60,7 @@ def front_end(checkpoint: Checkpoint, opset: int, ir_version: int) -> onnx.Model
     )  # fmt: skip
     x = graph.reduce("ReduceSumSquare", x, 3)  # (B, frames, bins, 1)
     x = graph.add("Squeeze", x, graph.constant(np.array([3])))
-    filters = graph.add("Cast", graph.constant(mel.mel_scale.fb), to=TensorProto.DOUBLE)  # half the bytes in the file
+    filters = graph.add("Cast", graph.constant(log_mel.filters), to=TensorProto.DOUBLE)  # half the bytes in the file
     x = graph.add("MatMul", x, filters)  # (B, frames, mel bands)
     x = graph.add("Log", graph.add("Add", x, graph.constant(np.float64(spec.log_floor))))
     x = graph.add("Transpose", graph.add("Cast", x, to=TensorProto.FLOAT), perm=[0, 2, 1])

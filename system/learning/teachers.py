@@ -46,7 +46,7 @@ from system.learning.pretrained import check_fold, checkpoint_file
 from system.progress import progress
 from system.spec import DataSpec, ExperimentSpec
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a teacher says something else of the same recordings."""
 
 WINDOWS_AT_ONCE = 128
