@@ -38,11 +38,11 @@ def packaged(part: Part, classes: Sequence[str]) -> tuple[dict[str, Any], dict[s
     if trained.classes != run.predictions.classes:
         raise RunError(f"{run.checkpoint} and {run.onnx.parent / 'predictions.csv'} have different classes")
     program = program_of(read_graph(run.onnx))
-    front_end = LogMel(trained.spec.features).mel
+    front_end = LogMel(trained.spec.features)
     arrays = {**program.tensors, "features.mean": trained.mean, "features.std": trained.std}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-    tensors["features.window"] = front_end.spectrogram.window
-    tensors["features.filters"] = front_end.mel_scale.fb
+    tensors["features.window"] = front_end.window
+    tensors["features.filters"] = front_end.filters
     about = {
         "features": trained.spec.features.plain(),
         "segment_seconds": trained.spec.data.segment_seconds,
