@@ -150,7 +150,7 @@ def test_a_configuration_and_the_catalog_mean_the_same_network_by_one_name() -> 
     published = [path for path in configs if path.stem in CATALOG]
     assert len(published) >= 3
     others = {path.stem for path in configs if path not in published}
-    assert others == {"best_128k", "best_3M", "best_fast", "teacher_cp_mobile", "teacher_cp_resnet"}
+    assert others == {"best_128k", "best_3M", "best_fast", "speech_3M", "teacher_cp_mobile", "teacher_cp_resnet"}
     for path in published:
         experiment = load_experiment(path)
         assert experiment.model == model_spec(path.stem), path.name
