@@ -9,9 +9,9 @@
 Every network is trained by the recipe of its own configuration, or all by ours (--recipe ours: what is left is the
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
-solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml; both were found with fold 1 of ESC-10 held out
-(README, Results). With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one that
-search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
+solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml, both found with fold 1 of ESC-10 held out (README,
+Results), or --ours FILE.yaml. With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one
+that search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
 search/spaces/integer_given_front_end.yaml --config system/configs/best_128k.yaml --set data.fold=1. Where a teacher
 that ours names, or --teacher, is not trained, ours is left out and that is said.
 
@@ -66,9 +66,9 @@ class Rival(NamedTuple):
 Plan = dict[str, list[list[Job]]]  # network -> of each fold, a run for each seed
 
 
-def rivals(budget: str, searched: str | None = None) -> dict[str, Rival]:
-    """What is trained, by the name of its folder. `searched`: run folder of a search, with {fold}."""
-    ours = "best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml"
+def rivals(budget: str, searched: str | None = None, ours: Path | None = None) -> dict[str, Rival]:
+    """What is trained, by its name. `searched`: run folder of a search, with {fold}; `ours`: another configuration."""
+    ours = ours or CONFIGS / ("best_128k.yaml" if budget == AS_PUBLISHED else "best_3M.yaml")
     found = {SEARCHED: Rival("searched", Path(searched) / "best" / "config.yaml")} if searched else {}
     return found | {
         "dcase2024_baseline": Rival("DCASE 2024/25 baseline", CONFIGS / "dcase2024_baseline.yaml"),
@@ -76,7 +76,7 @@ def rivals(budget: str, searched: str | None = None) -> dict[str, Rival]:
         "cp_mobile": Rival("CP-Mobile", CONFIGS / "cp_mobile.yaml"),
         "bc_resnet": Rival("BC-ResNet", CONFIGS / "bc_resnet_3.yaml"),
         "kt_final": Rival("KT final", CONFIGS / "kt_final.yaml"),
-        OURS: Rival("ours", CONFIGS / ours),
+        OURS: Rival("ours", ours),
     }
 
 
@@ -98,12 +98,14 @@ def job(
         settings |= dict(pair(text) for text in args.settings)
         settings |= {"distill.teachers": args.teacher} if args.teacher else {}
     if name != OURS and args.recipe == OURS:
-        settings = {**recipe(load_experiment(rivals(budget)[OURS].config), spec.features.n_mels), **settings}
+        ours = load_experiment(rivals(budget, ours=args.ours)[OURS].config)
+        settings = {**recipe(ours, spec.features.n_mels), **settings}
     if args.device_irs and (name in WITH_RESPONSES or args.recipe == OURS):
         settings["augment.impulse_responses"] = args.device_irs
     if args.quant_epochs is not None:
         settings["quant.epochs"] = args.quant_epochs
-    folder = root / budget / name / (f"f{fold}-s{seed}" if seed else f"f{fold}")
+    network = args.ours.stem if name == OURS and args.ours else name
+    folder = root / budget / network / (f"f{fold}-s{seed}" if seed else f"f{fold}")
     return Job(folder, rival.of(fold), settings, None if args.float else BACKEND)
 
 
@@ -174,7 +176,7 @@ def planned(
     budget: str, args: argparse.Namespace, folds: Sequence[int], seeds: Sequence[int], classes: int, root: Path
 ) -> Plan:
     """What cannot be trained is left out and told."""
-    known = rivals(budget, args.searched)
+    known = rivals(budget, args.searched, args.ours)
     names = [name.strip() for name in args.networks.split(",")] if args.networks else list(known)
     if wrong := [name for name in names if name not in known]:
         raise ConfigError(f"--networks: expected some of {', '.join(known)}; found {wrong[0]!r}")
@@ -206,7 +208,8 @@ def listed(values: Sequence[int]) -> str:
 
 def run(args: argparse.Namespace) -> None:
     root = args.out / f"{Path(args.data_root).name}{'-devices' if args.device_irs else ''}-e{args.epochs}"
-    root = root.with_name(f"{root.name}-{args.recipe}-recipe" if args.recipe == OURS else root.name)
+    ours = args.ours.stem if args.ours else OURS
+    root = root.with_name(f"{root.name}-{ours}-recipe" if args.recipe == OURS else root.name)
     folds, seeds, budgets = args.folds, args.seeds, args.budget.split(",")
     classes = len(DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=folds[0]), seeds[0]).classes)
     plans = {budget: planned(budget, args, folds, seeds, classes, root) for budget in budgets}
@@ -223,7 +226,7 @@ def run(args: argparse.Namespace) -> None:
         for name, runs in plan.items():
             for form, part in forms.items():
                 mine, theirs = ([[each.folder / part for each in fold] for fold in some] for some in (runs, first))
-                found = row(rivals(budget, args.searched)[name].label, form, mine, theirs)
+                found = row(rivals(budget, args.searched, args.ours)[name].label, form, mine, theirs)
                 found["seconds"] = mean([seconds(each.folder) for fold in runs for each in fold])
                 rows.append({"budget": budget, **found})
     table = markdown(rows)
@@ -249,6 +252,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--networks", metavar="A,B", help="some of them (default: all)")
     parser.add_argument("--searched", metavar="RUN", help="a search, {fold} for the fold that it left out")
+    parser.add_argument("--ours", type=Path, metavar="FILE.yaml", help="another configuration in the place of ours")
     parser.add_argument("--float", action="store_true", help="without quantization")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of ours")
     parser.add_argument("--reference", metavar="A", help="what differences are from (default: the first)")

@@ -1,11 +1,12 @@
 """Trainings side by side: runs made by the commands, several at a time, and differences with paired intervals.
 
 Used by accuracy.py and ablation.py. Every run is a folder that the commands of the README make; a run that is finished
-is not made again, and an interrupted one goes on.
+is not made again, and an interrupted one goes on. A run of other settings is refused, finished or not.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -21,7 +22,9 @@ import numpy as np
 
 from system.errors import RunError
 from system.evaluation import Predictions
+from system.options import add_common_options, add_experiment_options, experiment
 from system.progress import progress
+from system.runs import check_same
 
 ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES = 2000
@@ -36,14 +39,25 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
     backend: str | None = None
 
+    def options(self) -> list[str]:
+        """What the command is told of the experiment."""
+        pairs = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+        return [*(["--config", str(self.config)] if self.config else []),
+                *(word for pair in pairs for word in ("--set", pair))]  # fmt: skip
+
+    def check(self) -> None:
+        """Raises RunError if the folder holds another experiment, as the command would, were it not finished."""
+        parser = argparse.ArgumentParser()
+        add_experiment_options(parser)
+        add_common_options(parser)
+        asked = experiment(parser.parse_args(self.options()))
+        check_same(self.folder / "best" / "config.yaml", asked.plain())
+
     def commands(self) -> list[list[str]]:
         """What is still to be done, in order."""
         todo = []
         if not (self.folder / "best" / "scores.json").is_file():
-            pairs = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
-            settings = [word for pair in pairs for word in ("--set", pair)]
-            config = ["--config", str(self.config)] if self.config else []
-            todo.append(["system/run.py", "train", "--run", str(self.folder), *config, *settings])
+            todo.append(["system/run.py", "train", "--run", str(self.folder), *self.options()])
         if self.backend and not (self.folder / "quant" / self.backend / "parity.json").is_file():
             todo.append(["quant/run.py", "qat", "--run", str(self.folder), "--backend", self.backend])
         return todo
@@ -52,9 +66,12 @@ class Job:
 def make(jobs: Sequence[Job], workers: int, device: str) -> None:
     """Run the commands of every job, `workers` at a time on equal shares of the cores; output goes to FOLDER/log.txt.
 
-    Raises RunError with the last line of the first command that failed, and how many did; the other jobs are
-    finished first.
+    Raises RunError before anything is run if a folder holds another experiment, and with the last line of the first
+    command that failed, and how many did; the other jobs are finished first.
     """
+    for job in jobs:
+        if (job.folder / "best" / "config.yaml").is_file():
+            job.check()
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "TERM": "dumb"}
     started: list[subprocess.Popen[bytes]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -96,6 +97,36 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     (tmp_path / "quant" / "brevitas" / "parity.json").write_text("{}")
     assert job.commands() == []
     make([job], 2, "cpu")
+
+
+def test_a_finished_run_of_other_settings_is_refused(tmp_path: Path) -> None:
+    """A configuration that was changed since would else stand in a table with scores of what it was."""
+    config, folder = tmp_path / "one.yaml", tmp_path / "run"
+    config.write_text("train: {epochs: 3}\n")
+    job = Job(folder, config, {"seed": 1})
+    (folder / "best").mkdir(parents=True)
+    (folder / "best" / "scores.json").write_text("{}")
+    (folder / "best" / "config.yaml").write_text("train: {epochs: 3}\nseed: 1\nprovenance: {commit: a}\n")
+    make([job], 1, "cpu")
+    config.write_text("train: {epochs: 3, learning_rate: 0.5}\n")
+    with pytest.raises(RunError, match=r"run/best holds another experiment \(train\.learning_rate: 0\.003 there, 0\.5"):
+        make([job], 1, "cpu")
+
+
+def test_another_configuration_of_ours_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("model: {width: 8}\naugment: {gain_db: 3.0}\n")
+    parser_defaults = {"data_root": "d", "device_irs": None, "epochs": 2, "settings": [], "teacher": [],
+                       "quant_epochs": None, "float": False}  # fmt: skip
+    for recipe, gain in (("own", 0.0), ("ours", 3.0)):
+        args = argparse.Namespace(**parser_defaults, ours=config, recipe=recipe)
+        known = accuracy.rivals("3M_macs", ours=config)
+        mine, other = (
+            accuracy.job(name, known[name], "3M_macs", args, 1, 0, 10, tmp_path) for name in ("ours", "kt_final")
+        )
+        assert (mine.folder, mine.config) == (tmp_path / "3M_macs/mine/f1", config)
+        assert other.folder == tmp_path / "3M_macs/kt_final/f1"
+        assert other.settings.get("augment.gain_db", 0.0) == gain
 
 
 def test_a_failed_run_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
