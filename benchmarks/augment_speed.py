@@ -70,7 +70,7 @@ def cases(batch: int, device: str) -> dict[str, Callable[[], object]]:
 
     torch.manual_seed(0)
     network = build(spec.model, spec.input_shape(), CLASSES)
-    network = network.to(device, memory_format=memory_format(network)).train()
+    network = network.to(device, memory_format=memory_format(network, device)).train()
     optimizer = torch.optim.AdamW(network.parameters())
     x = inputs.standardized(of_features.x)
 

@@ -125,7 +125,7 @@ def made(spec: ExperimentSpec, device: str, ours: bool) -> torch.nn.Module:
     """The network, in our memory layout or PyTorch's default."""
     torch.manual_seed(0)
     network = build(spec.model, spec.input_shape(), CLASSES)
-    layout = memory_format(network) if ours else torch.contiguous_format
+    layout = memory_format(network, device) if ours else torch.contiguous_format
     return network.to(device, memory_format=layout).train()
 
 

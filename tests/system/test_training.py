@@ -288,11 +288,11 @@ stages = (StageSpec(depth=1), StageSpec(depth=1, stride=(2, 2)))
 spec = ModelSpec(width={width}, width_multiple=2, stem_kernel=(5, 5), stem_stride=(2, 2), block="inverted",
                  activation="relu", norm="batch", pooling="average", downsampling="strided", stages=stages)
 network = build(spec, (1, 80, 51), 10).train()
-network = network.to(memory_format=memory_format(network))
+network = network.to(memory_format=memory_format(network, "cpu"))
 for step in range(15):
     loss = network(torch.randn(32 if step % 5 else 19, 1, 80, 51)).square().mean()
     loss.backward()
-print("trained", memory_format(network))
+print("trained", memory_format(network, "cpu"), memory_format(network, "cuda"))
 """
 
 
@@ -303,7 +303,7 @@ def test_no_width_writes_outside_its_memory(width: int, layout: str) -> None:
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=3", "MALLOC_CHECK_": "3"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"trained torch.{layout}"
+    assert done.stdout.strip() == f"trained torch.{layout} torch.channels_last"  # a GPU has no such fault
 
 
 @pytest.mark.gpu
