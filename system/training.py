@@ -86,6 +86,11 @@ def memory_format(network: nn.Module, device: str) -> torch.memory_format:
     return torch.contiguous_format if narrow else torch.channels_last
 
 
+def laid_out(network: nn.Module, device: str) -> nn.Module:
+    """`network` in the memory format for training on `device`."""
+    return network.to(memory_format=memory_format(network, device))  # type: ignore[call-overload]
+
+
 def torch_device(device: str) -> str:
     """Where `--device` computes."""
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -293,12 +298,13 @@ def fit(
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
-    graphed = network is None and spec.model.module is None and devices * nodes == 1
+    fresh = network is None
+    graphed = fresh and spec.model.module is None and devices * nodes == 1
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
         if source := take_weights(network, spec, data.classes):
             standardization, frozen = (source.mean, source.std), frozen_parts(network, spec.init.frozen)
-        network = network.to(memory_format=memory_format(network, torch_device(device)))  # type: ignore[call-overload]
+        network = laid_out(network, torch_device(device))
     mean, std = standardization or statistics(data.train)
     batches, inputs = training_data(
         spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
@@ -352,7 +358,8 @@ def fit(
     require_grad(module.frozen, True)
     if teacher is not None:
         teacher.network.cpu()
-    return Trained(network.cpu().eval(), mean, std, tuple(module.history))
+    network = laid_out(network.cpu(), "cpu") if fresh else network.cpu()
+    return Trained(network.eval(), mean, std, tuple(module.history))
 
 
 def _as_is(batch: Any) -> Any:
