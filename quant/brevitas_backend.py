@@ -11,12 +11,22 @@ from torch import Tensor, nn
 
 from quant.factory import TrainableBackend
 from quant.integer import Grid
-from quant.quantizers import BYTES, IntegerWeights, Quantizer, Quantizers, WeightForm, least_range, weight_range
+from quant.quantizers import (
+    BYTES,
+    IntegerWeights,
+    Quantizer,
+    Quantizers,
+    WeightForm,
+    least_range,
+    on_grid,
+    weight_range,
+)
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # brevitas looks for a CUDA compiler
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import brevitas.nn as qnn
+    from brevitas.core.quant import IntQuant
     from brevitas.graph.calibrate import calibration_mode
     from brevitas.quant import Int8WeightPerChannelFloat, ShiftedUint8ActPerTensorFloat, Uint8ActPerTensorFloat
 
@@ -26,15 +36,30 @@ warnings.filterwarnings("ignore", message="Positional args are being deprecated"
 SMALLEST = 1e-10  # range of weights
 
 
+class OnGrid(IntQuant):
+    """Rounding with brevitas's scale and zero point: its own steps, as one."""
+
+    def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
+        return on_grid(x, scale, zero_point)
+
+
+class Rectified(Uint8ActPerTensorFloat):  # brevitas reads what these define by name
+    int_quant = OnGrid
+
+
+class Shifted(ShiftedUint8ActPerTensorFloat):
+    int_quant = OnGrid
+
+
 class BrevitasQuantizer(Quantizer):
     """real values -> uint8: cut at zero if `rectified`, else with a zero point"""
 
     def __init__(self, rectified: bool) -> None:
         super().__init__()
         if rectified:
-            self.inner = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat)
+            self.inner = qnn.QuantReLU(act_quant=Rectified)
         else:
-            self.inner = qnn.QuantIdentity(act_quant=ShiftedUint8ActPerTensorFloat)
+            self.inner = qnn.QuantIdentity(act_quant=Shifted)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x)
@@ -69,7 +94,7 @@ class LearnedRange(nn.Module):
         return torch.maximum(self.factor.abs() * needed, least).clamp(min=SMALLEST) / threshold
 
 
-class Weights(Int8WeightPerChannelFloat):  # brevitas reads what they define by name
+class Weights(Int8WeightPerChannelFloat):
     scaling_stats_impl = WeightRange
 
 

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Seconds of one training step with quantization: rounding as one step, and step by step as brevitas has it.
+
+    python benchmarks/quantized_step.py                                 # best_128k and kt_final, batches of 64
+    python benchmarks/quantized_step.py --threads 1 --config best_3M
+
+The float network, and the quantized one by both ways, take turns in one process. Medians over the rounds, and ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import system  # noqa: F401, I001 (before torch: it sets how OpenMP threads wait)
+import torch
+from brevitas.core.quant import IntQuant
+from torch import nn
+
+from quant.brevitas_backend import OnGrid, backend
+from system.models.network import build
+from system.models.reparam import deploy
+from system.progress import progress
+from system.runs import load_experiment
+
+CONFIGS = Path(__file__).resolve().parents[1] / "system" / "configs"
+CLASSES = 10
+WAYS: dict[str, Callable[..., torch.Tensor]] = {"as one step": OnGrid.forward, "step by step": IntQuant.forward}
+
+
+def seconds(network: nn.Module, x: torch.Tensor) -> float:
+    started = time.perf_counter()
+    network(x).square().mean().backward()
+    return time.perf_counter() - started
+
+
+def compare(config: str, batch: int, rounds: int) -> None:
+    spec = load_experiment(CONFIGS / f"{config}.yaml")
+    shape = spec.input_shape()
+    torch.manual_seed(0)
+    network, x = build(spec.model, shape, CLASSES), torch.randn(batch, *shape)
+    quantized = backend.prepare(deploy(network, spec.model, shape, CLASSES), spec.model, shape, CLASSES, spec.quant)
+    backend.calibrate(quantized, [x])
+    network.train(), quantized.train()
+    times: dict[str, list[float]] = {"float": [], **{name: [] for name in WAYS}}
+    with progress(config, (rounds + 1) * len(times), unit="steps") as step:
+        for turn in range(rounds + 1):  # the first to warm up
+            for name, values in times.items():
+                OnGrid.forward = WAYS.get(name, OnGrid.forward)  # type: ignore[method-assign]
+                took = seconds(network if name == "float" else quantized, x)
+                values += [took] if turn else []
+                step(1)
+    slowest = statistics.median(times["step by step"])
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"{config:20s} {name:13s} {1000 * median:8.1f} ms, {median / slowest:.2f} of rounding step by step")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", nargs="+", default=["best_128k", "kt_final"], help="of system/configs")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for config in args.config:
+        compare(config, args.batch, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
