@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Seconds of one training step with quantization: rounding as one step, and step by step as brevitas has it.
+"""Seconds of one training step with quantization: as it is, rounding step by step as brevitas has it, other layouts.
 
     python benchmarks/quantized_step.py                                 # best_128k and kt_final, batches of 64
     python benchmarks/quantized_step.py --threads 1 --config best_3M
 
-The float network, and the quantized one by both ways, take turns in one process. Medians over the rounds, and ratios.
+The float network, and the quantized one by each way, take turns in one process. Medians over the rounds, and the ratio
+to what is slowest. Layouts are those of system/training.py, or PyTorch's default.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,13 +31,29 @@ from system.models.network import build
 from system.models.reparam import deploy
 from system.progress import progress
 from system.runs import load_experiment
+from system.training import memory_format
 
 CONFIGS = Path(__file__).resolve().parents[1] / "system" / "configs"
 CLASSES = 10
-WAYS: dict[str, Callable[..., torch.Tensor]] = {"as one step": OnGrid.forward, "step by step": IntQuant.forward}
+
+
+class Way(NamedTuple):
+    rounds: Callable[..., torch.Tensor]
+    laid_out: bool
+    quantized: bool = True
+
+
+WAYS = {
+    "float": Way(OnGrid.forward, True, quantized=False),
+    "as it is": Way(OnGrid.forward, True),
+    "default layout": Way(OnGrid.forward, False),
+    "step by step": Way(IntQuant.forward, True),
+    "both": Way(IntQuant.forward, False),
+}
 
 
 def seconds(network: nn.Module, x: torch.Tensor) -> float:
+    network.zero_grad()
     started = time.perf_counter()
     network(x).square().mean().backward()
     return time.perf_counter() - started
@@ -49,18 +67,20 @@ def compare(config: str, batch: int, rounds: int) -> None:
     quantized = backend.prepare(deploy(network, spec.model, shape, CLASSES), spec.model, shape, CLASSES, spec.quant)
     backend.calibrate(quantized, [x])
     network.train(), quantized.train()
-    times: dict[str, list[float]] = {"float": [], **{name: [] for name in WAYS}}
-    with progress(config, (rounds + 1) * len(times), unit="steps") as step:
+    times: dict[str, list[float]] = {name: [] for name in WAYS}
+    with progress(config, (rounds + 1) * len(WAYS), unit="steps") as step:
         for turn in range(rounds + 1):  # the first to warm up
-            for name, values in times.items():
-                OnGrid.forward = WAYS.get(name, OnGrid.forward)  # type: ignore[method-assign]
-                took = seconds(network if name == "float" else quantized, x)
-                values += [took] if turn else []
+            for name, way in WAYS.items():
+                OnGrid.forward = way.rounds  # type: ignore[method-assign]
+                tried = quantized if way.quantized else network
+                order = memory_format(tried, "cpu") if way.laid_out else torch.contiguous_format
+                took = seconds(tried.to(memory_format=order), x)  # type: ignore[call-overload]
+                times[name] += [took] if turn else []
                 step(1)
-    slowest = statistics.median(times["step by step"])
+    slowest = statistics.median(times["both"])
     for name, values in times.items():
         median = statistics.median(values)
-        print(f"{config:20s} {name:13s} {1000 * median:8.1f} ms, {median / slowest:.2f} of rounding step by step")
+        print(f"{config:20s} {name:15s} {1000 * median:8.1f} ms, {median / slowest:.2f}")
 
 
 def main() -> None:

@@ -109,6 +109,12 @@ class Convolution(qnn.QuantConv2d):
         weights = LearnedWeights if form.learned else Weights
         super().__init__(*shape, **options, weight_quant=weights, weight_bit_width=form.bits, weight_form=form)
 
+    def inner_forward_impl(self, x: Tensor, quant_weight: Any, quant_bias: Tensor | None) -> Tensor:
+        weight: Tensor = getattr(quant_weight, "value", quant_weight)
+        if self.weight.shape[1] == self.weight.stride(1) == 1:  # channels last, which arithmetic on one channel forgets
+            weight = weight.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
+        return self._conv_forward(x, weight, quant_bias)
+
     def integers(self) -> IntegerWeights:
         weight = self.quant_weight()
         return IntegerWeights(torch.round(weight.value / weight.scale).detach(), weight.scale.detach().flatten())

@@ -298,13 +298,14 @@ def fit(
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
-    fresh = network is None
-    graphed = fresh and spec.model.module is None and devices * nodes == 1
+    graphed = network is None and spec.model.module is None and devices * nodes == 1
     if network is None:
         network = build(spec.model, spec.input_shape(), len(data.classes))
         if source := take_weights(network, spec, data.classes):
             standardization, frozen = (source.mean, source.std), frozen_parts(network, spec.init.frozen)
-        network = laid_out(network, torch_device(device))
+    network = laid_out(network, torch_device(device))
+    if teacher is not None:
+        laid_out(teacher.network, torch_device(device))
     mean, std = standardization or statistics(data.train)
     batches, inputs = training_data(
         spec, data, mean, std, lambda: module.current_epoch, torch_device(device), alone=devices * nodes == 1
@@ -357,9 +358,8 @@ def fit(
             raise KeyboardInterrupt from None
     require_grad(module.frozen, True)
     if teacher is not None:
-        teacher.network.cpu()
-    network = laid_out(network.cpu(), "cpu") if fresh else network.cpu()
-    return Trained(network.eval(), mean, std, tuple(module.history))
+        teacher.network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Trained(laid_out(network.cpu(), "cpu").eval(), mean, std, tuple(module.history))
 
 
 def _as_is(batch: Any) -> Any:
