@@ -8,7 +8,7 @@ from brevitas.core.quant import IntQuant
 from brevitas.graph.calibrate import calibration_mode
 from torch import Tensor
 
-from quant.brevitas_backend import BrevitasQuantizer, OnGrid
+from quant.brevitas_backend import BrevitasQuantizer, Convolution, OnGrid
 from quant.quantizers import FixedQuantizer, on_grid
 
 
@@ -93,3 +93,21 @@ def test_a_fixed_grid_rounds_and_cuts() -> None:
     y.sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("channels", [(1, 16, 1), (16, 16, 16), (16, 8, 1)])
+def test_a_convolution_keeps_channels_last(channels: tuple[int, int, int]) -> None:
+    """Also where it is its weights that tell: of one channel both layouts are the same memory."""
+    torch.manual_seed(0)
+    into, out, groups = channels
+    convolution = Convolution(into, out, (3, 3), 1, 1, 1, groups)
+    x = torch.randn(2, into, 9, 7)
+    plain = convolution(x)
+    convolution.to(memory_format=torch.channels_last)
+    y = convolution(x.contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(y, plain, atol=1e-5)
+    y.sum().backward()
+    assert convolution.weight.grad is not None
+    assert convolution.weight.grad.abs().sum() > 0
