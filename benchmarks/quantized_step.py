@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import system  # noqa: F401, I001 (before torch: it sets how OpenMP threads wait)
 import torch
-from brevitas.core.quant import IntQuant
 from torch import nn
 
-from quant.brevitas_backend import OnGrid, backend
+from quant.brevitas_backend import IntQuant, OnGrid, backend
+from system.errors import guarded
 from system.models.network import build
 from system.models.reparam import deploy
 from system.progress import progress
@@ -38,8 +38,8 @@ CLASSES = 10
 
 
 class Way(NamedTuple):
-    rounds: Callable[..., torch.Tensor]
-    laid_out: bool
+    rounding: Callable[..., torch.Tensor]
+    laid_out: bool  # as system/training.py does
     quantized: bool = True
 
 
@@ -53,6 +53,7 @@ WAYS = {
 
 
 def seconds(network: nn.Module, x: torch.Tensor) -> float:
+    """Of one forward and backward pass of (B, 1, F, T)."""
     network.zero_grad()
     started = time.perf_counter()
     network(x).square().mean().backward()
@@ -71,7 +72,7 @@ def compare(config: str, batch: int, rounds: int) -> None:
     with progress(config, (rounds + 1) * len(WAYS), unit="steps") as step:
         for turn in range(rounds + 1):  # the first to warm up
             for name, way in WAYS.items():
-                OnGrid.forward = way.rounds  # type: ignore[method-assign]
+                OnGrid.forward = way.rounding  # type: ignore[method-assign]
                 tried = quantized if way.quantized else network
                 order = memory_format(tried, "cpu") if way.laid_out else torch.contiguous_format
                 took = seconds(tried.to(memory_format=order), x)  # type: ignore[call-overload]
@@ -83,17 +84,17 @@ def compare(config: str, batch: int, rounds: int) -> None:
         print(f"{config:20s} {name:15s} {1000 * median:8.1f} ms, {median / slowest:.2f}")
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", nargs="+", default=["best_128k", "kt_final"], help="of system/configs")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     for config in args.config:
         compare(config, args.batch, args.rounds)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -110,7 +110,7 @@ class Convolution(qnn.QuantConv2d):
         super().__init__(*shape, **options, weight_quant=weights, weight_bit_width=form.bits, weight_form=form)
 
     def inner_forward_impl(self, x: Tensor, quant_weight: Any, quant_bias: Tensor | None) -> Tensor:
-        weight: Tensor = getattr(quant_weight, "value", quant_weight)
+        weight: Tensor = getattr(quant_weight, "value", quant_weight)  # a plain tensor while ranges are found
         if self.weight.shape[1] == self.weight.stride(1) == 1:  # channels last, which arithmetic on one channel forgets
             weight = weight.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
         return self._conv_forward(x, weight, quant_bias)

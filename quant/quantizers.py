@@ -16,6 +16,8 @@ ABOVE = 1e-6  # of a scale, so that float32 cannot bring it below the least: exa
 
 
 class _OnGrid(torch.autograd.Function):
+    """See `on_grid`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         y = torch.div(x, scale).add_(zero_point).round_().clamp_(0, LEVELS).sub_(zero_point).mul_(scale)

@@ -74,8 +74,8 @@ class Trained:
 
 
 def memory_format(network: nn.Module, device: str) -> torch.memory_format:
-    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/training_step.py), a GPU's
-    step in half the time.
+    """Channels last where it is safe: 1.4 times the clips per second on a CPU (benchmarks/training_step.py), both
+    passes in half the time on a GPU.
 
     In PyTorch 2.11 a CPU's backward pass of a convolution from one channel to fewer than 16, in this layout, writes
     outside its memory: seen with a 5x5 kernel and stride 2x2, as crashes under glibc's heap checks.
