@@ -9,9 +9,9 @@
 Every network is trained by the recipe of its own configuration, or all by ours (--recipe ours: what is left is the
 network and its front end), on the same recordings and with the same number of passes over them (--epochs), and
 quantized by quant/run.py qat. Within 128k_params_30M_macs, networks are as published; for another budget their width is
-solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml, both found with fold 1 of ESC-10 held out (README,
-Results), or --ours FILE.yaml. With --searched runs/search/f{fold} a network `searched` joins them, of each fold the one
-that search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
+solved. Ours is system/configs/best_128k.yaml, else best_3M.yaml, both found with fold 1 of ESC-10 held out
+(docs/results.md), or --ours FILE.yaml. With --searched runs/search/f{fold} a network `searched` joins them, of each
+fold the one that search/run.py found there without that fold, for instance by --budget 128k_params_30M_macs --space
 search/spaces/integer_given_front_end.yaml --config system/configs/best_128k.yaml --set data.fold=1. Where a teacher
 that ours names, or --teacher, is not trained, ours is left out and that is said.
 

@@ -1,7 +1,7 @@
 """The best trials again, as long as the winner will be trained, with other seeds: a race that the worse half leaves.
 
 The lowest of many noisy losses is partly luck, and short trials favour what learns fast: on ESC-10 with devices a
-network that was 0.15 to 0.2 nats ahead after 30 passes was level after 100 (README, Searching). Every seed draws a
+network that was 0.15 to 0.2 nats ahead after 30 passes was level after 100 (docs/searching.md). Every seed draws a
 validation part of its own from the training fold, the same for all, so that in a round like is compared with like;
 after a round the better half goes on (successive halving, over seeds in place of epochs).
 

@@ -110,7 +110,7 @@ def write_roadmap(run: Path, trainings: Sequence[Training], data: PreparedData) 
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
-    """The table of the README: published and ours side by side. MACs in the report's view, of the train form."""
+    """The table of docs/networks.md: published and ours side by side. MACs in the report's view, of the train form."""
     lines = [
         "| step | parameters, published | ours | MMACs, published | ours | accuracy, published | ours [95 % interval] "
         "| log loss, published | ours [95 % interval] | seconds |",

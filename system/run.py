@@ -350,7 +350,7 @@ def main(argv: list[str]) -> None:
     p.add_argument("--classes", type=int, default=10, metavar="N", help="of the experiment's network (default: 10)")
     p.add_argument("--form", choices=("train", "merged", "deploy"), default="train", help="of the layers listed")
     p.add_argument("--json", action="store_true", help="everything, for programs")
-    p.add_argument("--markdown", action="store_true", help="the table of the README")
+    p.add_argument("--markdown", action="store_true", help="the table of docs/networks.md")
     p = command(throughput, "clips per second of named models or of a run, before and after re-parameterization")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--model", nargs="+", metavar="NAME", help="default: those of paper 001 and a small one")

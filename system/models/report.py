@@ -112,7 +112,7 @@ def print_catalog(report: Mapping[str, Any]) -> None:
 
 
 def print_markdown(report: Mapping[str, Any]) -> None:
-    """The table of the README: MACs in the view they were published in, else exact."""
+    """The table of docs/networks.md: MACs in the view they were published in, else exact."""
     print("| model | input | form | parameters | published | apart | MACs | published | apart |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
     for row in rows(report):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -362,3 +363,20 @@ def test_a_run_that_is_not_quantized_names_the_command(run: Path) -> None:
     for option in ("--whole", "--ort", "--c-array"):
         with pytest.raises((RunError, ConfigError), match="quant/run"):
             commands.main(["export", "--run", str(run), option])
+
+
+@only("inverted")
+def test_the_program_of_the_documentation_labels_a_recording(
+    quantized: Quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs nothing of this project: a reader copies it beside whole.onnx."""
+    checkpoint = checkpoint_of(quantized)
+    write_whole(checkpoint, quantized.path, tmp_path / "whole.onnx")
+    samples = signals(checkpoint)[0]
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/deploying.md", "exec"), {})
+    expected = open_classifier(tmp_path / "whole.onnx").probabilities(samples[None])[0]
+    assert capsys.readouterr().out.strip() == checkpoint.classes[int(expected.argmax())]
