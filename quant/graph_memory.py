@@ -53,10 +53,11 @@ def operators(graph: Graph) -> list[Step]:
     for node in graph.model.graph.node:
         reads = frozenset().union(*(origin.get(name, frozenset()) for name in node.input))
         output = node.output[0]
-        if node.op_type == "QuantizeLinear" or (node.op_type != "DequantizeLinear" and node.input[0] in quantized):
+        source = node.input[0] if node.input else ""  # a Constant reads nothing
+        if node.op_type == "QuantizeLinear" or (node.op_type != "DequantizeLinear" and source in quantized):
             quantized.add(output)
             if node.op_type not in MOVES:
-                computed = graph.producer.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+                computed = graph.producer.get(source) if node.op_type == "QuantizeLinear" else None
                 steps.append(Step(layer_name(computed or node), reads, output))
                 reads = frozenset({output})
         origin[output] = reads

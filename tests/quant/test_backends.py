@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 from quant.backend import BACKENDS, Backend, load_backend
 from quant.graph import fusion, logit_scale, read_graph, session
 from quant.graph_cost import graph_complexity
+from quant.graph_memory import peak_activations
 from quant.parity import agreement
 from quant.quantizers import Quantizer
 from system.errors import ConfigError, RunError
@@ -50,6 +52,14 @@ def test_every_layer_is_integer_and_every_parameter_is_there(by_backend: tuple[s
     cost, planned = graph_complexity(read_graph(quantized.path)), complexity(quantized.spec, SHAPE, CLASSES)
     assert (cost["params"], cost["macs_exact"]) == (planned.params, planned.macs_exact)
     assert cost["weight_bytes"] == planned.weight_bytes
+
+
+def test_the_memory_of_every_file_is_counted(by_backend: tuple[str, Quantized]) -> None:
+    """Files of ONNX Runtime's own quantizer also hold Constant nodes, which read nothing."""
+    _, quantized = by_backend
+    peak = peak_activations(read_graph(quantized.path))
+    assert max(map(math.prod, peak.maps.values())) <= peak.bytes
+    assert peak.bytes >= quantized.spec.width * math.prod(SHAPE[1:]) // 4, "the stem's map, of its least stride"
 
 
 def test_the_frozen_network_agrees_with_the_file(by_backend: tuple[str, Quantized]) -> None:
