@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from typing import Any
 
@@ -43,11 +44,29 @@ class OnGrid(IntQuant):
         return on_grid(x, scale, zero_point)
 
 
+class Interval(nn.Module):
+    """From the low to the high percentile of values, and always over zero: (...) -> ()
+
+    brevitas's own does not reach zero where all values are negative, as its zero point does: it cuts them off.
+    """
+
+    def __init__(self, low_percentile_q: float, high_percentile_q: float) -> None:  # brevitas fills them in by name
+        super().__init__()
+        self.low, self.high = low_percentile_q / 100, high_percentile_q / 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.reshape(-1)
+        low = values.kthvalue(math.ceil(self.low * len(values))).values
+        high = values.kthvalue(math.floor(self.high * len(values) + 0.5)).values
+        return high.clamp(min=0) - low.clamp(max=0)
+
+
 class Rectified(Uint8ActPerTensorFloat):  # brevitas reads what these define by name
     int_quant = OnGrid
 
 
 class Shifted(ShiftedUint8ActPerTensorFloat):
+    scaling_stats_impl = Interval
     int_quant = OnGrid
 
 

@@ -111,3 +111,16 @@ def test_a_convolution_keeps_channels_last(channels: tuple[int, int, int]) -> No
     y.sum().backward()
     assert convolution.weight.grad is not None
     assert convolution.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("offset", [-6.0, -0.5, 0.0, 6.0])
+def test_a_range_takes_in_zero_and_all_values(offset: float) -> None:
+    """Logits of rare events and scores of attention may all be negative."""
+    quantizer = BrevitasQuantizer(rectified=False).eval()
+    x = offset + torch.rand(64, 100, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        with calibration_mode(quantizer):
+            quantizer(x)
+        step = max(1.0, abs(offset) + 1) / 255
+        assert (quantizer(x) - x).abs().max() < step
+        assert quantizer(torch.zeros(1)).item() == 0
