@@ -32,6 +32,10 @@ class CostLayers:
         self.rows.append(row if window == stride == (1, 1) else row._replace(window=window, stride=stride))
         return row.output
 
+    def _rearranged(self, row: LayerCost, x: Map) -> Counted:
+        """A row over the values of `x` in other places: what it reads and writes are two maps of that shape."""
+        return Counted(self._record(row._replace(inputs=(x,), output=Map(*x))), len(self.rows) - 1)
+
     def _activate(self, x: Map, act: str | None, row: int | None = None) -> Counted:
         if act is not None:
             x = self._record(complexity.activation(x, act, ACTIVATIONS[act][1]))
@@ -57,10 +61,10 @@ class CostLayers:
     def band_norm(self, x: Map) -> Counted:
         bands = Map(x.freq, x.channels, x.time)
         if self.form == "deploy":
-            self._record(complexity.convolution(bands, bands, (1, 1), x.freq, True))
+            row = complexity.convolution(bands, bands, (1, 1), x.freq, True)
         else:
-            self._record(complexity.batch_norm(bands))
-        return Counted(x, len(self.rows) - 1)
+            row = complexity.batch_norm(bands)
+        return self._rearranged(row, x)
 
     def norm_conv(self, x: Map, channels: int, stride: Pair) -> Counted:
         if self.form != "deploy":
@@ -103,10 +107,10 @@ class CostLayers:
     def sub_band_norm(self, x: Map, sub_bands: int) -> Counted:
         parts = sub_band_map(x, sub_bands)
         if self.form == "deploy":
-            self._record(complexity.convolution(parts, parts, (1, 1), parts.channels, True))
+            row = complexity.convolution(parts, parts, (1, 1), parts.channels, True)
         else:
-            self._record(complexity.batch_norm(parts))
-        return Counted(x, len(self.rows) - 1)
+            row = complexity.batch_norm(parts)
+        return self._rearranged(row, x)
 
     def global_average(self, x: Map) -> Counted:
         return Counted(self._record(complexity.mean(x, Map(x.channels, 1, 1))))

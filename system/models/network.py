@@ -111,7 +111,7 @@ class Network(Mapped):
         self.input = make.input(Map(*shape))
         self.band_norm = make.band_norm(self.input.map) if spec.band_norm else None
         with asked_by(stride="model.stem_stride", kernel="model.stem_kernel"):
-            self.stem = STEMS[spec.stem](make, self.input.map, spec)
+            self.stem = STEMS[spec.stem](make, (self.band_norm or self.input).map, spec)
         self.stages = nn.Sequential()
         x = self.stem.map
         self.stem_norm = make.norm(x, spec.norm) if norm_after(spec, "stem") != "batch" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from quant.graph import read_graph
 from quant.graph_memory import operators, peak_activations
 from system.models.network import complexity
 
-from .conftest import CLASSES, SHAPE, Quantized
+from .conftest import CLASSES, INVERTED, SHAPE, Quantized
+from .conftest import quantize as quantize_network
+from .light import LightBackend
 
 
 def test_the_graph_needs_what_the_specification_says(quantized: Quantized) -> None:
@@ -20,6 +23,13 @@ def test_the_graph_needs_what_the_specification_says(quantized: Quantized) -> No
     assert peak.bytes == complexity(quantized.spec, SHAPE, CLASSES).peak_activation_bytes()
     assert peak.bytes == sum(int(np.prod(shape)) for shape in peak.maps.values())
     assert peak.layer.startswith(("stem.", "stages."))
+
+
+def test_a_norm_of_each_mel_band_needs_its_map_twice(tmp_path: Path) -> None:
+    """At few channels that is where most memory is needed."""
+    spec = INVERTED.changed(band_norm=True, width=2, width_multiple=1, stem_stride=(4, 4))
+    peak = peak_activations(read_graph(quantize_network(spec, LightBackend(), tmp_path).path))
+    assert peak.bytes == complexity(spec, SHAPE, CLASSES).peak_activation_bytes() == 2 * math.prod(SHAPE)
 
 
 def quantize(x: str, y: str) -> onnx.NodeProto:
