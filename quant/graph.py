@@ -43,6 +43,12 @@ class Graph:
         return (node for node in self.model.graph.node if node.op_type in kinds)
 
     def size(self, tensor: str) -> int:
+        """Numbers in a tensor. Raises RunError if nothing tells its shape."""
+        if tensor not in self.shapes:
+            raise RunError(
+                f"the shape of {tensor} cannot be told from the graph, so that its cost cannot be counted; "
+                f"expected a higher quant.opset, found {self.model.opset_import[0].version}"
+            )
         return int(np.prod(self.shapes[tensor], dtype=np.int64))
 
     def source(self, tensor: str) -> str:
@@ -81,6 +87,7 @@ def read_graph(path: Path) -> Graph:
     shapes = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
     }
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:

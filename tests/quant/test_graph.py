@@ -145,3 +145,15 @@ def test_a_weighted_operator_that_stays_float_is_named(tmp_path: Path) -> None:
     path = float_file(tmp_path / "int8.onnx", *nodes, constants=constants)
     with pytest.raises(RunError, match=r"1 of 1 convolutions and linear layers stay float.*Einsum mixture"):
         check_integer(path)
+
+
+def test_a_shape_that_the_graph_does_not_tell_is_not_taken_for_a_single_number(tmp_path: Path) -> None:
+    """Costs would be too low without a word, as from opset 13 of ONNX Runtime's own quantizer."""
+    foreign = helper.make_node("Foreign", ["features"], ["y"], domain="unknown")
+    path = float_file(tmp_path / "g.onnx", foreign, helper.make_node("Reshape", ["y", "all"], ["logits"]),
+                      constants={"all": np.array([1, 4], np.int64)})  # fmt: skip
+    model = onnx.load(str(path))
+    model.opset_import.append(helper.make_opsetid("unknown", 1))
+    onnx.save(model, path)
+    with pytest.raises(RunError, match=r"the shape of y cannot be told .* higher quant\.opset, found 17"):
+        read_graph(path).size("y")
