@@ -11,6 +11,7 @@ import numpy as np
 from quant.graph import check_float, check_integer, read_graph
 from quant.parity import COMPARED, latency
 from quant.portable import has_vnni, proof
+from system.errors import RunError
 from system.files import read_json
 from system.onnx_float import INPUT
 from system.throughput import cpu_name
@@ -77,8 +78,8 @@ def widths(cost: dict[str, Any]) -> str:
 
 def column(folder: Path, int8_ms: float, float_ms: float) -> dict[str, str]:
     """Quantity -> value, as text."""
-    parity: dict[str, Any] = read_json(folder / "parity.json", MADE_BY)
-    cost: dict[str, Any] = read_json(folder / "complexity.json", MADE_BY)
+    parity = _read(folder / "parity.json", ("fused", "validation", "n"))
+    cost = _read(folder / "complexity.json", ("layers", "params", "within_budget"))
     change, fused = parity.get("float_vs_int8", {}), parity["fused"]
     scores = {
         key.replace("_", " "): f"{change['int8'][key]:.4f} ({change[key]:+.4f} of float)"
@@ -101,6 +102,15 @@ def column(folder: Path, int8_ms: float, float_ms: float) -> dict[str, str]:
         "bytes": f"{cost['total_bytes']:,}{'' if cost['within_budget'] else ' OVER ITS BUDGET'}",
         "ms, one thread": f"{int8_ms:.3f} ({float_ms / int8_ms:.2f}x of float's {float_ms:.3f})",
     }
+
+
+def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON file of a quantized run; what `keys` name are parts of it. Raises RunError."""
+    found = read_json(path, MADE_BY)
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise RunError(f"{path}: expected {', '.join(keys)}, found no {missing[0]}; {MADE_BY} writes it anew")
+    return found
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:

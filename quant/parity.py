@@ -45,7 +45,7 @@ def report(
     """
     path = folder / "int8.onnx"
     graph, fused = read_graph(path), fusion(path)
-    fused.check(path)
+    fused.check(Path(path.name))
     cost = int8_complexity(checkpoint, graph)
     cost["weight_bits"] = max(width for name, width in bits.items() if name.endswith("weight"))
     write_json(folder / "complexity.json", cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,28 @@ from quant.equalize import equalize
 from quant.parity import BATCH, report
 from quant.quantizers import Quantizer
 from system.checkpoint import Checkpoint
+from system.data.cache import digest
 from system.dataset import PreparedData
 from system.errors import DataError, RunError
-from system.files import whole_file, write_json
+from system.files import staged, whole_file, write_json
 from system.models.reparam import deploy
 from system.onnx_float import export_float
 from system.spec import QuantSpec
 from system.training import Epoch, OnlineTeacher, fit, log_loss_and_accuracy, logits_of
 
-RESUME_FILE, BEST_FILE = ".qat.ckpt", ".qat.best.pt"
+PARITY = "parity.json"  # written last: where it is, the files of a folder belong together
+MADE_FROM_IT = (
+    "whole.onnx",
+    "whole.ort",
+    "int8.ort",
+    "weights.c",
+    "weights.h",
+    "weights.json",
+    "layers.json",
+    "layers.png",
+)
+"""What export and diagnose made of an int8.onnx; it goes with that one."""
+STOPPED = ".qat-*"  # what an interrupted training left
 MOST_TRAINED = 2_000_000  # parameters; larger networks are quantized after training only
 
 
@@ -93,6 +107,7 @@ def quantize(
             "python quant/run.py ptq quantizes without training"
         )
     quantized = calibrated(checkpoint, deployed, calibration_inputs(checkpoint, data), backend)
+    folder.mkdir(parents=True, exist_ok=True)
     if train and spec.quant.epochs:
         history = trained(checkpoint, data, quantized, deployed, folder, device)
     else:
@@ -100,15 +115,17 @@ def quantize(
         if len(data.validation):
             history["calibrated"] = validate(quantized, checkpoint, data)
     quantized = backend.freeze(quantized)
-    folder.mkdir(parents=True, exist_ok=True)
-    export_float(deployed, shape, folder / "float.onnx", spec.quant.opset)
-    backend.export_onnx(quantized, shape, folder / "int8.onnx", spec.quant.opset)
-    frozen.keep(quantized, spec.quant, folder)
-    parity = report(checkpoint, data, quantized, deployed, folder, backend.parameter_bits(quantized))
-    parity["validation"] = history
-    write_json(folder / "parity.json", parity)
-    for name in (RESUME_FILE, BEST_FILE):
-        (folder / name).unlink(missing_ok=True)
+    with staged(folder) as part:
+        export_float(deployed, shape, part / "float.onnx", spec.quant.opset)
+        backend.export_onnx(quantized, shape, part / "int8.onnx", spec.quant.opset)
+        frozen.keep(quantized, spec.quant, part)
+        parity = report(checkpoint, data, quantized, deployed, part, backend.parameter_bits(quantized))
+        parity["validation"] = history
+        for made in (PARITY, *MADE_FROM_IT):
+            (folder / made).unlink(missing_ok=True)
+    write_json(folder / PARITY, parity)
+    for file in folder.glob(STOPPED):
+        file.unlink()
     return parity
 
 
@@ -126,8 +143,7 @@ def trained(
     if len(data.validation):
         history["calibrated"] = validate(quantized, checkpoint, data)
     before = {key: value.detach().clone() for key, value in quantized.state_dict().items()}
-    if not (folder / RESUME_FILE).is_file():
-        (folder / BEST_FILE).unlink(missing_ok=True)
+    resume_file, best_file = stopped_at(folder, checkpoint, data)
     alike = OnlineTeacher(deployed, quant.distill_weight, quant.distill_temperature)
     started = time.monotonic()
     tuned = fit(
@@ -135,13 +151,13 @@ def trained(
         standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
         teacher=alike if quant.distill_weight else None,
         before_epoch=lambda epoch: hold_ranges(quantized, epoch, quant),
-        on_epoch=lambda row: keep_best(quantized, row, folder / BEST_FILE) if len(data.validation) else None,
-        resume_file=folder / RESUME_FILE,
+        on_epoch=lambda row: keep_best(quantized, row, best_file) if len(data.validation) else None,
+        resume_file=resume_file,
     )  # fmt: skip
     history["trained"] = {"epoch": tuned.last.epoch, "seconds": time.monotonic() - started}
     if not len(data.validation):
         return history
-    best = torch.load(folder / BEST_FILE, weights_only=True)
+    best = torch.load(best_file, weights_only=True)
     history["trained"] |= {key: best[key] for key in ("epoch", "log_loss", "accuracy")}
     history["trained"]["last"] = {"log_loss": tuned.last.log_loss, "accuracy": tuned.last.accuracy}
     if history["calibrated"]["log_loss"] <= best["log_loss"]:
@@ -149,6 +165,22 @@ def trained(
         return history | {"exported": "calibrated"}
     quantized.load_state_dict(best["state"])
     return history
+
+
+def stopped_at(folder: Path, checkpoint: Checkpoint, data: PreparedData) -> tuple[Path, Path]:
+    """Where an interrupted training is kept, and its best epoch; what one of other weights, settings or recordings
+    left is removed."""
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(checkpoint.state.items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    key = digest([weights.hexdigest(), checkpoint.spec.plain(), data.checksum])
+    resume_file, best_file = folder / f".qat-{key}.ckpt", folder / f".qat-{key}.best.pt"
+    kept = (resume_file, best_file) if resume_file.is_file() else ()
+    for file in folder.glob(STOPPED):
+        if file not in kept:
+            file.unlink()
+    return resume_file, best_file
 
 
 def hold_ranges(quantized: nn.Module, epoch: int, quant: QuantSpec) -> None:

@@ -32,7 +32,10 @@ X = TypeVar("X", bound=OnGrid)
 
 
 def summands(a: X, b: X, y: Grid) -> tuple[X, X]:
-    """The operands of an addition that ends on the grid `y`, each read as up to 1/8 step of `y` more or less."""
+    """The operands of an addition that ends on the grid `y`, each read as up to r/8 steps of `y` more or less.
+
+    r is how much coarser than those of `y` the steps of the coarser operand are, at least 1.
+    """
     ratios = [float(x.grid.scale) / float(y.scale) for x in (a, b)]
     m = odd(SUM / max(1.0, *ratios))
     first, second = (

@@ -66,6 +66,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Yield a folder inside `folder`, into which its files move on success; after a failure `folder` is as it was.
+
+    What a killed process left of it is removed: the caller has seen to it that there is no other.
+    """
+    part = folder / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for file in part.iterdir():
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", newline="")

@@ -218,7 +218,7 @@ class Classifier(lightning.LightningModule):
         if not math.isfinite(watched):
             raise TrainingError(
                 f"the {name} after epoch {self.current_epoch + 1} is {watched}: the training diverged; "
-                f"lower train.learning_rate, found {self.spec.train.learning_rate:g}"
+                f"lower learning_rate, found {self.spec.train.learning_rate:g}"
             )
         trained = len(self._losses) * self.spec.train.batch_size
         row = Epoch(self.current_epoch + 1, train_loss, log_loss, accuracy, seconds, trained / seconds)
@@ -251,13 +251,13 @@ class Report(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
         row = module.end_epoch()
+        if self.on_epoch is not None:  # before the checkpoint, which says that nothing of this epoch is missing
+            self.on_epoch(row)
         if self.resume_file is not None and not trainer.is_global_zero:
             trainer.save_checkpoint(self.resume_file)  # the first process writes, the others wait for it there
         elif self.resume_file is not None:
             with whole_file(self.resume_file) as part:
                 trainer.save_checkpoint(part)
-        if self.on_epoch is not None:
-            self.on_epoch(row)
 
     def on_exception(self, *_: Any) -> None:
         self.teardown()

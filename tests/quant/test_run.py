@@ -330,11 +330,16 @@ def scrambled(folder: Path) -> None:
     (folder / "parity.json").write_text("{")
 
 
+def another(folder: Path) -> None:
+    (folder / "parity.json").write_text("[]")
+
+
 DAMAGES: dict[Callable[[Path], None], str] = {
     swapped: r"float\.onnx is an integer graph; a float one is expected",
     cut: r"int8\.onnx is not a whole ONNX file",
     unquantized: r"int8\.onnx is a float graph; an integer one is expected",
     scrambled: r"parity\.json cannot be read as JSON",
+    another: r"parity\.json: expected fused, validation, n, found no fused",
 }
 
 
