@@ -77,8 +77,8 @@ def opened_zip(path: Path) -> Iterator[tuple[Members, list[Fault]]]:
     except FileNotFoundError:
         raise FormatError(f"{path} does not exist") from None
     except IsADirectoryError:
-        held = ", ".join(sorted(file.name for file in path.glob("*.zip")))
-        raise FormatError(f"{path}: expected a .zip, found a folder" + (f" (it holds {held})" if held else "")) from None
+        held = ", ".join(sorted(file.name for file in path.glob("*.zip"))) or "none"
+        raise FormatError(f"{path}: expected a .zip, found a folder (it holds {held})") from None
     except DAMAGE as error:
         raise FormatError(f"{path} is not a readable zip file: {error}") from None
     with archive:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from submission.checks.fault import Fault
 from submission.packing.people import PLACEHOLDER
 from submission.schema import DRAFT_MARK, Each, Kind, Leaf, Many, PackageFormat, Schema, empty, value_at
 from system.budget import QUANTITIES, Budget
+from system.config import YamlLoader
 from system.editions import Edition
 from system.errors import BudgetError
 
@@ -21,11 +21,12 @@ MAX_BYTES = 1 << 18  # a real one has about 10 kB
 MAX_DEPTH = 20  # levels of nesting; a format has eight at most
 RESULTS = "results.development_dataset"
 ROUNDING = 0.11  # percent points: class accuracies may be told with one decimal
+LARGEST = 1 << 63  # no count comes near; Python turns larger ones neither into a float nor, some, into text
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 FITS = {
@@ -33,7 +34,7 @@ FITS = {
     Kind.ABBREVIATION: lambda value: isinstance(value, str) and 1 <= len(value.strip()) <= 10,
     Kind.EMAIL: lambda value: isinstance(value, str) and EMAIL.fullmatch(value) is not None,
     Kind.TRUTH: lambda value: isinstance(value, bool),
-    Kind.COUNT: lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    Kind.COUNT: lambda value: isinstance(value, int) and _number(value) and value >= 0,
     Kind.AMOUNT: lambda value: _number(value) and value >= 0,
     Kind.PERCENT: lambda value: _number(value) and 0 <= value <= 100,
     Kind.SHARE: lambda value: _number(value) and 0 <= value <= 1,
@@ -109,13 +110,13 @@ def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
         lines: dict[str, int] = {}
         faults: list[Fault] = []
         _walk(node, "", lines, file, faults)
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=YamlLoader)
     except UnicodeDecodeError as error:
         return None, [Fault(file, None, f"is not UTF-8: {error}")]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         return None, [Fault(file, line, f"is not valid YAML: {error.problem}")]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         return None, [Fault(file, None, f"is not valid YAML: {type(error).__name__} {error}")]
     if not isinstance(value, dict):
         return None, [Fault(file, 1, f"expected a mapping of sections, found {_short(value)}")]
@@ -248,5 +249,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = "nothing" if value is None else ascii(value)
+    try:
+        text = "nothing" if value is None else ascii(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = "a number of too many digits"
     return text if len(text) <= 60 else text[:57] + "..."
