@@ -23,10 +23,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value; `null` says whether it may be left empty."""
+    """One value; `null` says whether it may be left empty, `absent` whether its key may."""
 
     kind: Kind
     null: bool = False
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Each:
 
 @dataclass(frozen=True)
 class Many:
-    """A list of at least one entry."""
+    """A list of `least` entries or more."""
 
     item: Schema
     null: bool = False
+    least: int = 1
 
 
 Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
@@ -58,6 +60,7 @@ class Measure:
 
     source: str
     unit: int = 1  # how many of the source's units one of this value is
+    absent: bool = False  # whether meta.yaml may be without it
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def validate(
 ) -> list[Fault]:
     """All faults of a package; an empty list if it may be handed in.
 
-    The rows must be those of `eval_root`'s list, or else the official number of them, from 0 on; a `draft`
+    The rows must be those of `eval_root`'s list, or else the official number of them, numbered as known; a `draft`
     may have other rows, placeholders and the draft's mark. `runs`: those of each system in the order of the labels.
     Raises FormatError if `zip_path` is no zip file, ConfigError for an unknown edition, DataError for `eval_root`,
     RunError for `runs`.
@@ -74,14 +74,16 @@ def validate(
         return faults + list(dict.fromkeys(members.faults))
 
 
-def _expected_names(rules: Edition, eval_root: Path | None) -> dict[str, None] | None:
-    """The base names that a table must list, in order; None where the edition has no list."""
+def _expected_names(rules: Edition, eval_root: Path | None) -> dict[str, None] | int | None:
+    """The base names that a table must list, in order, or how many; None where the edition has no list."""
     if eval_root is not None and rules.evaluation_list is not None:
         from system.data.tau import evaluation_list
 
         rows = evaluation_list(Path(eval_root), rules.evaluation_list)
         return dict.fromkeys(row.filename.rsplit("/", 1)[-1] for row in rows)
     if rules.evaluation_rows is not None:
+        if not rules.evaluation_from_0:
+            return rules.evaluation_rows
         return dict.fromkeys(rules.evaluation_names(rules.evaluation_rows))
     return None
 
@@ -92,7 +94,7 @@ def _check_system(
     members: Members,
     layout: PackageFormat,
     rules: Edition,
-    expected: dict[str, None] | None,
+    expected: dict[str, None] | int | None,
     draft: bool,
 ) -> list[Fault]:
     from submission.checks.code import check_code

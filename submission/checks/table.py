@@ -21,10 +21,10 @@ def check_table(
     content: bytes,
     layout: PackageFormat,
     classes: Sequence[str],
-    expected: Collection[str] | None,
+    expected: Collection[str] | int | None,
     name_pattern: str | None,
 ) -> list[Fault]:
-    """Faults of an output.csv. `expected`: the base names it must list, each once; None: any.
+    """Faults of an output.csv. `expected`: the base names it must list, each once, or only how many; None: any.
 
     `name_pattern`: regular expression of a base name; None: any.
     """
@@ -86,26 +86,29 @@ def _check_names(
     file: str,
     lines: Sequence[int],
     keys: Sequence[Sequence[str]],
-    expected: Collection[str] | None,
+    expected: Collection[str] | int | None,
     name_pattern: str | None,
 ) -> list[Fault]:
     faults = []
+    listed = None if isinstance(expected, int) else expected
     seen: dict[tuple[str, ...], int] = {}
     fits = re.compile(name_pattern).fullmatch if name_pattern else None
     for line, key in zip(lines, keys, strict=True):
-        name = key[0].rsplit("/", 1)[-1] if expected is not None or fits else key[0]  # the folder does not matter
+        name = key[0].rsplit("/", 1)[-1] if listed is not None or fits else key[0]  # the folder does not matter
         unique = (name, *key[1:])
         first = seen.setdefault(unique, line)
         if first != line:
             faults.append(Fault(file, line, f"{' '.join(unique)!a} was given before, in line {first}"))
         if not name:
             faults.append(Fault(file, line, "expected a file name, found nothing"))
-        elif expected is not None and name not in expected:
+        elif listed is not None and name not in listed:
             faults.append(Fault(file, line, f"{name!a} is not in the evaluation list"))
         elif fits is not None and not fits(name):
             faults.append(Fault(file, line, f"expected a file name of an evaluation list, found {name!a}"))
-    if expected is not None:
-        missing = [name for name in expected if (name,) not in seen]
+    if isinstance(expected, int) and len(seen) != expected:
+        faults.append(Fault(file, None, f"expected {expected:,} different recordings, found {len(seen):,}"))
+    if listed is not None:
+        missing = [name for name in listed if (name,) not in seen]
         if missing:
             more = f" and {len(missing) - LISTED:,} more" if len(missing) > LISTED else ""
             message = f"{len(missing):,} of the evaluation list are missing: {', '.join(missing[:LISTED])}{more}"

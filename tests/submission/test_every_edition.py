@@ -241,9 +241,14 @@ def at(path: str, value: Any) -> Mutate:
     return lambda draw, example, content: changed(yaml.safe_load(content), path, value)
 
 
+OPTIONAL = {"2021A": ("complexity_management", "total_parameters_non_zero", "model_size")}
+
+
 def remove_any(draw: Draw, example: Example, content: bytes) -> bytes:
     document = yaml.safe_load(content)
-    keys = [path for path in paths_in(document) if not path.rpartition(".")[2].isdigit()]
+    optional = OPTIONAL.get(example.edition, ())
+    names = [(path, path.rpartition(".")[2]) for path in paths_in(document)]
+    keys = [path for path, name in names if not name.isdigit() and name not in optional]
     return changed(document, draw(st.sampled_from(keys)), ...)
 
 
