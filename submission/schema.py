@@ -49,7 +49,7 @@ class Many:
 
 Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
 
-LABEL_PART = r"[A-Za-z0-9-]+"  # no underscore: it separates the parts
+LABEL_PART = r"[A-Za-z0-9][A-Za-z0-9-]*"  # no underscore: it separates the parts
 DRAFT_MARK = "DRAFT"  # the file at the top of a draft, and the first word of its name in meta.yaml
 MAX_INDEX = 4  # systems of one team, and the largest last part of a label
 
