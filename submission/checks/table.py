@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from submission.checks.fault import Fault
+from submission.rounding import rounding
 from submission.schema import PackageFormat
 
-SUM_TOLERANCE = 1e-4  # files may round: ten columns of five decimals are off by 5e-5 at most
+SUM_TOLERANCE = 1e-4  # of a row's probabilities, whatever the file's rounding allows: those of float16 are off as much
 LISTED = 20  # missing names told one by one
 
 
@@ -50,17 +51,18 @@ def check_table(
 def _split(
     file: str, text: str, delimiter: str, columns: Sequence[str], faults: list[Fault]
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of every row with as many fields as the header; nothing if the header is wrong."""
+    """(line, fields in the order of `columns`) of every row with as many fields; nothing if the header is wrong."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     width = len(columns)
     try:
         header = next(reader, [])
-        if tuple(header) != tuple(columns):
+        if sorted(header) != sorted(columns):
             faults.append(Fault(file, 1, _explain_header(header, columns, delimiter)))
             return
+        place = None if header == list(columns) else [header.index(name) for name in columns]  # any order is accepted
         for row in reader:
             if len(row) == width:
-                yield reader.line_num, row
+                yield reader.line_num, row if place is None else [row[index] for index in place]
             else:
                 found = "an empty line" if not row else f"{len(row)}"
                 faults.append(Fault(file, reader.line_num, f"expected {width} fields, found {found}"))
@@ -77,9 +79,8 @@ def _explain_header(header: Sequence[str], columns: Sequence[str], delimiter: st
     parts += [f"not asked for {', '.join(strange[:LISTED])}"] if strange else []
     if len(set(header)) != len(header):
         parts.append("a column occurs twice")
-    reason = "; ".join(parts) or f"found the order {', '.join(header)}"
     separated = "tabs" if delimiter == "\t" else repr(delimiter)
-    return f"expected the columns {', '.join(columns)}, separated by {separated}: {reason}"
+    return f"expected the columns {', '.join(columns)}, separated by {separated}: {'; '.join(parts)}"
 
 
 def _check_names(
@@ -124,6 +125,8 @@ def _check_values(
         outside = ~((values >= 0) & (values <= 1))
         sums = values.sum(axis=1)
         wrong_sum = ~(np.abs(sums - 1) <= SUM_TOLERANCE) & ~outside.any(axis=1)
+        if wrong_sum.any():  # else there is no need to look at every number as it is written
+            wrong_sum &= np.abs(sums - 1) > rounding(values, texts)
     for row, column in zip(*(index.tolist() for index in np.nonzero(outside)), strict=True):
         if not np.isnan(values[row, column]) or texts[row][column].strip().lower().lstrip("+-") == "nan":
             message = f"{classes[column]}: expected a probability from 0 to 1, found {texts[row][column]!a}"
