@@ -25,6 +25,7 @@ from system.errors import guarded
 if TYPE_CHECKING:
     from submission.archive import Members
     from submission.checks.fault import Fault
+    from submission.evaluation_set import Listed
     from submission.packing.systems import SystemRequest
     from submission.schema import PackageFormat
     from system.editions import Edition
@@ -46,15 +47,29 @@ def validate(
     Raises FormatError if `zip_path` is no zip file, ConfigError for an unknown edition, DataError for `eval_root`,
     RunError for `runs`.
     """
+    from submission.evaluation_set import listed
+    from submission.formats import find
+
+    rules, layout = find(edition)
+    return package_faults(Path(zip_path), rules, layout, listed(eval_root, rules), draft, runs)
+
+
+def package_faults(
+    zip_path: Path,
+    rules: Edition,
+    layout: PackageFormat,
+    evaluation: Listed | None,
+    draft: bool,
+    runs: Sequence[SystemRequest] = (),
+) -> list[Fault]:
+    """`validate` with the edition and the evaluation set already read. Raises FormatError, RunError."""
     from submission.archive import opened_zip
     from submission.checks.fault import Fault
     from submission.checks.layout import is_report, label_faults, systems_in
-    from submission.formats import find
     from submission.schema import DRAFT_MARK
 
-    rules, layout = find(edition)
-    expected = _expected_names(rules, eval_root)
-    with opened_zip(Path(zip_path)) as (members, faults):
+    expected = _expected_names(rules, evaluation)
+    with opened_zip(zip_path) as (members, faults):
         marked = DRAFT_MARK in members
         draft = draft or (marked and rules.classes is None)
         if marked and not draft:
@@ -62,7 +77,7 @@ def validate(
         names = [name for name in members if name != DRAFT_MARK]
         systems, strays = systems_in(layout, names)
         faults += [*strays, *label_faults(layout, systems)]
-        rows = None if draft and eval_root is None else expected
+        rows = None if draft and evaluation is None else expected
         for label, folder in systems.items():
             faults += _check_system(label, folder, members, layout, rules, rows, draft)
         for name in names:
@@ -74,13 +89,10 @@ def validate(
         return faults + list(dict.fromkeys(members.faults))
 
 
-def _expected_names(rules: Edition, eval_root: Path | None) -> dict[str, None] | int | None:
+def _expected_names(rules: Edition, evaluation: Listed | None) -> dict[str, None] | int | None:
     """The base names that a table must list, in order, or how many; None where the edition has no list."""
-    if eval_root is not None and rules.evaluation_list is not None:
-        from system.data.tau import evaluation_list
-
-        rows = evaluation_list(Path(eval_root), rules.evaluation_list)
-        return dict.fromkeys(row.filename.rsplit("/", 1)[-1] for row in rows)
+    if evaluation is not None:
+        return dict.fromkeys(evaluation.names)
     if rules.evaluation_rows is not None:
         if not rules.evaluation_from_0:
             return rules.evaluation_rows
@@ -163,6 +175,8 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
+    from submission.evaluation_set import length_note, listed
+    from submission.formats import find
     from submission.options import add_system_options, system_requests
     from system.editions import EDITIONS
     from system.options import add_common_options
@@ -175,7 +189,11 @@ def main(argv: Sequence[str]) -> int:
     add_system_options(parser, "compare meta.yaml with the run it was packed from")
     add_common_options(parser)
     args, runs = system_requests(parser, argv)
-    faults = validate(args.file, args.edition, args.eval_root, args.draft, runs)
+    rules, layout = find(args.edition)
+    evaluation = listed(args.eval_root, rules)
+    faults = package_faults(args.file, rules, layout, evaluation, args.draft, runs)
+    if not args.draft and (note := length_note(evaluation, rules)):
+        print(f"note: {note}", file=sys.stderr)
     for fault in faults[:SHOWN]:
         print(fault)
     count = f"{len(faults):,} fault{'s' if len(faults) > 1 else ''}" if faults else "no fault found"

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from submission.archive import write_zip
+from submission.evaluation_set import Listed, length_note, listed
 from submission.formats import find
 from submission.packing.meta import as_yaml, meta_content
 from submission.packing.people import PLACEHOLDER, People, load_people
 from submission.packing.predict import Predict, predict_recordings
-from submission.packing.rows import listed, tables
+from submission.packing.rows import tables
 from submission.packing.systems import System, SystemRequest, gather, parts_faults
 from submission.packing.technical_report import skeleton
 from submission.report.content import complexity_report
 from submission.report.files import write_reports
 from submission.schema import DRAFT_MARK, PackageFormat
-from submission.validate import validate
+from submission.validate import package_faults
 from system.editions import Edition
 from system.errors import ConfigError, FormatError, RunError, TinySceneError
 
@@ -70,13 +71,14 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
     target = out / name.format(label=systems[0].label, team=systems[0].team)
     _keep_finished(target, request.draft)
 
-    members = _members(request, rules, layout, systems, contents, predict)
+    evaluation = listed(request.eval_root, rules)
+    members = _members(request, rules, layout, systems, contents, evaluation, predict)
     reports = {
         system.label: {part: complexity_report(rules, p.run) for part, p in system.parts.items()} for system in systems
     }
     with _together(out) as place:
         write_zip(place / target.name, members)
-        faults = validate(place / target.name, rules.key, request.eval_root, request.draft)
+        faults = package_faults(place / target.name, rules, layout, evaluation, request.draft)
         if faults:
             shown = "; ".join(str(fault) for fault in faults[:SHOWN_FAULTS])
             raise FormatError(f"the package would have {len(faults)} faults: {shown}")
@@ -87,7 +89,7 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
         tuple(system.label for system in systems),
         _rows(members, layout, systems[0]),
         request.draft,
-        tuple(_warnings(request, rules, layout, systems, reports)),
+        tuple(_warnings(request, rules, layout, systems, reports, evaluation)),
     )
 
 
@@ -97,10 +99,10 @@ def _members(
     layout: PackageFormat,
     systems: Sequence[System],
     contents: Sequence[tuple[dict[str, Any], dict[str, bytes]]],
+    evaluation: Listed | None,
     predict: Predict,
 ) -> dict[str, bytes]:
     """Path -> content of every file of the package. `contents`: meta.yaml and code of each system."""
-    evaluation = listed(request.eval_root, rules, layout) if request.eval_root is not None else None
     members: dict[str, bytes] = {}
     for system, (meta, code) in zip(systems, contents, strict=True):
         folder = layout.folder.format(label=system.label)
@@ -194,8 +196,15 @@ def _rows(members: dict[str, bytes], layout: PackageFormat, system: System) -> i
 
 
 def _warnings(
-    request: Request, rules: Edition, layout: PackageFormat, systems: Sequence[System], reports: dict[str, Any]
+    request: Request,
+    rules: Edition,
+    layout: PackageFormat,
+    systems: Sequence[System],
+    reports: dict[str, Any],
+    evaluation: Listed | None,
 ) -> Iterator[str]:
+    if not request.draft and (note := length_note(evaluation, rules)):
+        yield note
     yield from dict.fromkeys(
         text for parts in reports.values() for report in parts.values() for text in report["warnings"]
     )
