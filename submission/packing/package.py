@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from submission.packing.predict import Predict, predict_recordings
 from submission.packing.rows import tables
 from submission.packing.systems import System, SystemRequest, gather, parts_faults
 from submission.packing.technical_report import skeleton
+from submission.packing.together import together
 from submission.report.content import complexity_report
 from submission.report.files import write_reports
 from submission.schema import DRAFT_MARK, PackageFormat
@@ -76,7 +73,7 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
     reports = {
         system.label: {part: complexity_report(rules, p.run) for part, p in system.parts.items()} for system in systems
     }
-    with _together(out) as place:
+    with together(out) as place:
         write_zip(place / target.name, members)
         faults = package_faults(place / target.name, rules, layout, evaluation, request.draft)
         if faults:
@@ -215,19 +212,3 @@ def _warnings(
     if request.report is None:
         place = layout.report.format(team=systems[0].team)
         yield f"no technical report yet: write it from technical_report.md, then --report FILE.pdf puts it at {place}"
-
-
-@contextmanager
-def _together(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success move its files into `out`, the zip last, else leave no trace."""
-    near = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not near.is_dir():
-        raise ConfigError(f"{out}: expected a folder, or a place to make one, but {near} is a file")
-    part = Path(tempfile.mkdtemp(prefix=".package.", suffix=".part", dir=near))
-    try:
-        yield part
-        out.mkdir(parents=True, exist_ok=True)
-        for file in sorted(part.iterdir(), key=lambda path: path.suffix == ".zip"):
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
