@@ -196,6 +196,7 @@ FORMATS.add("2025")(
         allowed=(r"{team}/.*", r"tests/[^/]+\.py", r"README\.md", r"LICENSE(\.txt)?", r"\.gitignore"),
         functions={"{team}/{label}.py": ("predict", "load_model", "load_inputs", "get_model_for_device")},
         device_costs="predictions/{label}/complexity.json",
+        at_least={"system.complexity.macs": "max_MACs", "system.complexity.total_model_size": "max_Params"},
         accuracy="predictions/{label}/test_accuracy.json",
     )
 )
@@ -216,6 +217,7 @@ BIODCASE_SCORES: dict[str, Schema] = {
     "embedded_time_ms_total": MAYBE_AMOUNT,
     "embedded_ram_usage_bytes": MAYBE_COUNT,
 }
+BIODCASE_MODEL = r"{label}/your_submission_model/[^/]+\.(pth|keras)"
 FORMATS.add("biodcase2026")(
     PackageFormat(  # no table: the test set is hidden, and the organisers run the code
         task="task3",
@@ -249,7 +251,8 @@ FORMATS.add("biodcase2026")(
         },
         code="biodcase2026",
         needed=("{label}/config_submission.yaml", "{label}/your_submission_model/label_dict.yaml"),
-        single=(r"{label}/your_submission_model/[^/]+\.(pth|keras)",),
+        single=(BIODCASE_MODEL,),
+        sized={"results.model_size_inference_bytes": BIODCASE_MODEL},
         class_numbers="{label}/your_submission_model/label_dict.yaml",
         allowed=(
             r"{label}/your_submission_model/[^/]+\.(pth|keras|tflite)",

@@ -91,6 +91,8 @@ class PackageFormat:
     allowed: tuple[str, ...] = ()  # regular expressions of further files, {team} and {label} filled in
     functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Python file -> what it must define
     device_costs: str | None = None  # JSON file of MACs and bytes per device
+    at_least: dict[str, str] = field(default_factory=dict)  # dotted path in meta.yaml -> key of `device_costs`
+    sized: dict[str, str] = field(default_factory=dict)  # dotted path -> regular expression of the file it tells of
     accuracy: str | None = None  # JSON file of the test accuracy
     class_numbers: str | None = None  # YAML file of the classes and their positions
 

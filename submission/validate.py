@@ -5,7 +5,7 @@ Exit code 0: no fault; 1: faults, each printed with its file and line; 2: the fi
 
 Stricter than the official validators: limits are held, the label is the most probable class, probabilities sum to 1,
 every row of the list is there once, numbers do not contradict each other, and the zip itself is safe. One pass over
-each table. With the runs it was packed from, meta.yaml must tell what was measured.
+each table. With the runs it was packed from, meta.yaml, costs, accuracy and weights must be what was measured.
 A draft is a fault, except with --draft and in edition `own`, which nobody hands in.
 """
 
@@ -86,7 +86,7 @@ def package_faults(
         if runs:
             faults += _check_runs(systems, members, layout, rules, runs)
         members.read_rest()
-        return faults + list(dict.fromkeys(members.faults))
+        return list(dict.fromkeys(faults + members.faults))
 
 
 def _expected_names(rules: Edition, evaluation: Listed | None) -> dict[str, None] | int | None:
@@ -109,6 +109,7 @@ def _check_system(
     expected: dict[str, None] | int | None,
     draft: bool,
 ) -> list[Fault]:
+    from submission.checks.agreement import check_agreement
     from submission.checks.code import check_code
     from submission.checks.fault import Fault
     from submission.checks.meta import check_meta, read_meta
@@ -129,6 +130,7 @@ def _check_system(
             classes = rules.classes or _names(told.get("classes"))
             devices = devices if devices is not None else _names(told.get("devices")) or ()
             faults += check_meta(meta_file, document, label, layout, rules, classes or (), devices, draft)
+            faults += check_agreement(meta_file, document, label, members, layout)
             if classes is None:
                 faults.append(Fault(meta_file, 1, "task.classes: expected a list of different names"))
     for name in outputs:
@@ -144,11 +146,13 @@ def _check_runs(
     rules: Edition,
     runs: Sequence[SystemRequest],
 ) -> list[Fault]:
-    """Faults where a meta.yaml tells other numbers than the runs of its system."""
+    """Faults where a meta.yaml, or another file of numbers, tells other ones than the runs of its system."""
     from dataclasses import replace
 
     from submission.checks.fault import Fault
     from submission.checks.meta import check_measured, read_meta
+    from submission.checks.written import check_written
+    from submission.packing.code import code_of
     from submission.packing.meta import measured_values
     from submission.packing.people import PLACEHOLDER
     from submission.packing.systems import gather
@@ -157,14 +161,17 @@ def _check_runs(
     if len(runs) != len(labels):
         return [Fault("", None, f"expected {len(runs)} systems, one for each --run, found {len(labels)}")]
     named = [replace(request, label=label) for request, label in zip(runs, labels, strict=True)]
-    faults = []
+    faults: list[Fault] = []
+    written: dict[str, bytes] = {}
     for system in gather(rules, layout, named, PLACEHOLDER):
+        code, measured = code_of(rules, layout, system)
+        written |= code
         name = f"{systems[system.label]}/{layout.meta_name.format(label=system.label)}"
         content = members.read(name) if name in members else None
         document = read_meta(name, content)[0] if content is not None else None
         if document is not None:
-            faults += check_measured(name, document, measured_values(rules, layout, system))
-    return faults
+            faults += check_measured(name, document, measured_values(rules, layout, system, measured))
+    return [*faults, *check_written(written, members)]
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
@@ -186,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--edition", required=True, metavar="E", help=", ".join(EDITIONS))
     parser.add_argument("--eval-root", type=Path, metavar="DIR", help="evaluation set, for its list of rows")
     parser.add_argument("--draft", action="store_true", help="accept what marks a draft, and any rows")
-    add_system_options(parser, "compare meta.yaml with the run it was packed from")
+    add_system_options(parser, "compare its numbers with the run it was packed from")
     add_common_options(parser)
     args, runs = system_requests(parser, argv)
     rules, layout = find(args.edition)

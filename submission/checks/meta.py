@@ -68,18 +68,18 @@ class _Checker:
             return
         if isinstance(schema, Leaf):
             if not FITS[schema.kind](value):
-                self.fault(path, f"expected {schema.kind.value}, found {_short(value)}")
+                self.fault(path, f"expected {schema.kind.value}, found {short(value)}")
         elif isinstance(schema, Many):
             if not isinstance(value, list) or len(value) < schema.least:
                 least = " of at least one entry" if schema.least else ""
-                self.fault(path, f"expected a list{least}, found {_short(value)}")
+                self.fault(path, f"expected a list{least}, found {short(value)}")
             else:
                 for index, item in enumerate(value):
                     self.check(schema.item, item, f"{path}.{index}")
         else:
             inner = dict.fromkeys(self.names[schema.of], schema.item) if isinstance(schema, Each) else schema
             if not isinstance(value, dict):
-                self.fault(path or "(top level)", f"expected a mapping with {', '.join(inner)}, found {_short(value)}")
+                self.fault(path or "(top level)", f"expected a mapping with {', '.join(inner)}, found {short(value)}")
                 return
             prefix = f"{path}." if path else ""
             for key, item in inner.items():
@@ -120,7 +120,7 @@ def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         return None, [Fault(file, None, f"is not valid YAML: {type(error).__name__} {error}")]
     if not isinstance(value, dict):
-        return None, [Fault(file, 1, f"expected a mapping of sections, found {_short(value)}")]
+        return None, [Fault(file, 1, f"expected a mapping of sections, found {short(value)}")]
     return Document(value, lines), faults
 
 
@@ -160,7 +160,7 @@ def check_meta(
     checker.check(layout.meta, document.value, "")
     submission = _mapping(document.value.get("submission"))
     if submission.get("label") != label:
-        checker.fault("submission.label", f"expected {label!r} as in the path, found {_short(submission.get('label'))}")
+        checker.fault("submission.label", f"expected {label!r} as in the path, found {short(submission.get('label'))}")
     authors = submission.get("authors")
     if isinstance(authors, list) and authors:
         count = sum(_mapping(author).get("corresponding") is True for author in authors)
@@ -244,7 +244,7 @@ def check_measured(file: str, document: Document, expected: Mapping[str, Any]) -
         same = told == value if isinstance(value, int) else _number(told) and abs(told - value) <= 0.0051
         if not same:
             line = document.lines.get(path, 1)
-            faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {_short(told)}"))
+            faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {short(told)}"))
     return faults
 
 
@@ -252,7 +252,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in a message."""
     try:
         text = "nothing" if value is None else ascii(value)
     except ValueError:  # Python writes no whole number of thousands of digits

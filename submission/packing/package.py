@@ -11,6 +11,7 @@ from typing import Any
 from submission.archive import write_zip
 from submission.evaluation_set import Listed, length_note, listed
 from submission.formats import find
+from submission.packing.code import code_of
 from submission.packing.meta import as_yaml, meta_content
 from submission.packing.people import PLACEHOLDER, People, load_people
 from submission.packing.predict import Predict, predict_recordings
@@ -129,7 +130,7 @@ def _gathered(
             raise ConfigError(f"edition {rules.key} " + "; ".join(parts))
         systems = gather(rules, layout, request.systems, people)
         for system in systems:
-            code, measured = _code(rules, layout, system)
+            code, measured = code_of(rules, layout, system)
             meta, missing = meta_content(rules, layout, system, people, measured, request.draft)
             faults += [] if request.draft else _missing(system, missing)
             contents.append((meta, code))
@@ -151,14 +152,6 @@ def _missing(system: System, paths: Sequence[str]) -> list[str]:
         folders = ", ".join(dict.fromkeys(str(part.run.folder) for part in system.parts.values()))
         faults.append(f"the test fold of {folders} provides no {', '.join(scored)}")
     return faults
-
-
-def _code(rules: Edition, layout: PackageFormat, system: System) -> tuple[dict[str, bytes], dict[str, Any]]:
-    if layout.code is None:
-        return {}, {}
-    from submission.inference.code import CODE
-
-    return CODE[layout.code](rules, layout, system)
 
 
 def _option_faults(request: Request, rules: Edition) -> list[str]:

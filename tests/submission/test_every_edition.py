@@ -346,9 +346,9 @@ def test_a_number_that_was_not_measured_is_noticed(
     key: str, examples: Examples, tmp_path: Path, data: st.DataObject
 ) -> None:
     example, name = examples[key], examples[key].file(".meta.yaml")
-    measured = [path for path, measure in FORMATS[key].measured.items() if measure.source != "file_bytes"]
-    scored = [path for path in paths_in(meta_of(example)) if path.endswith((".accuracy", ".logloss"))]
-    path = data.draw(st.sampled_from([*measured, *scored]))
+    scores = (".accuracy", ".logloss", ".accuracy_inference", ".roc_auc_inference")
+    scored = [path for path in paths_in(meta_of(example)) if path.endswith(scores)]
+    path = data.draw(st.sampled_from([*FORMATS[key].measured, *scored]))
     content = changed(meta_of(example), path, value_of(meta_of(example), path) + data.draw(st.sampled_from([-1, 1])))
     noticed(example, name, content, "as measured", tmp_path / "x.zip", runs=True)
 
