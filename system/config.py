@@ -67,7 +67,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a letter "\\UFFFFFFFF", deep nesting
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a letter that is none, deep nesting
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if value is None:
         return {}
