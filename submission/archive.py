@@ -18,6 +18,10 @@ MAX_BYTES = 1 << 30  # of all members, unpacked: five outputs of 178,930 rows ar
 MAX_RATIO = 200  # unpacked to packed; a table of equal rows reaches about 100
 RATIO_FROM = 10 << 20  # bytes; below it a high ratio does no harm
 MODE = stat.S_IFREG | 0o644
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others are unpacked in blocks of any size
+DAMAGE = (  # what zipfile and zlib raise for wrong bytes: the last three for offsets and names that cannot be
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, OverflowError,
+)  # fmt: skip
 
 
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
@@ -46,11 +50,13 @@ class Members:
         return iter(self._infos)
 
     def read(self, name: str) -> bytes | None:
-        """The content; None, and a fault, for a member that is damaged."""
+        """The content; None, and a fault, for a member that is damaged. Never more than the size it tells."""
         self._unread.discard(name)
+        info = self._infos[name]
         try:
-            return self._archive.read(self._infos[name])
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            with self._archive.open(info) as file:
+                return file.read(info.file_size + 1)  # `ZipFile.read` unpacks all, whatever the size told
+        except DAMAGE as error:
             self.faults.append(Fault(ascii_name(name), None, f"is damaged: {error}"))
             return None
 
@@ -70,7 +76,10 @@ def opened_zip(path: Path) -> Iterator[tuple[Members, list[Fault]]]:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise FormatError(f"{path} does not exist") from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except IsADirectoryError:
+        held = ", ".join(sorted(file.name for file in path.glob("*.zip"))) or "none"
+        raise FormatError(f"{path}: expected a .zip, found a folder (it holds {held})") from None
+    except DAMAGE as error:
         raise FormatError(f"{path} is not a readable zip file: {error}") from None
     with archive:
         safe, faults = _safe_members(archive.infolist())
@@ -113,6 +122,8 @@ def _unsafe(info: zipfile.ZipInfo, seen: set[str]) -> str | None:
         return "a link or special file, expected a regular file"
     if info.flag_bits & 0x1:
         return "is encrypted"
+    if info.compress_type not in METHODS:
+        return f"is packed by method {info.compress_type}, expected deflate or none"
     if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * max(info.compress_size, 1):
         return f"unpacks to {info.file_size:,} bytes from {info.compress_size:,}: a bomb"
     return None

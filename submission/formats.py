@@ -39,6 +39,7 @@ DESCRIPTION_2020: dict[str, Schema] = {
     "external_data_usage": MAYBE_TEXT,
     "complexity_management": TEXT,
 }
+DESCRIPTION_2021 = {**DESCRIPTION_2020, "complexity_management": Leaf(Kind.TEXT, null=True, absent=True)}
 DESCRIPTION_2022: dict[str, Schema] = {**DESCRIPTION_2020, "pipeline": TEXT, "framework": TEXT}
 DESCRIPTION_2024: dict[str, Schema] = {
     **{key: DESCRIPTION_2022[key] for key in (
@@ -48,7 +49,8 @@ DESCRIPTION_2024: dict[str, Schema] = {
     "split_adaptations": MAYBE_TEXT,
     "system_adaptations": MAYBE_TEXT,
 }  # fmt: skip
-EXTERNAL_DATASETS = Many({"name": TEXT, "url": TEXT, "total_audio_length": AMOUNT}, null=True)  # length in minutes
+EXTERNAL_DATASET: Schema = {"name": TEXT, "url": TEXT, "total_audio_length": AMOUNT}  # length in minutes
+EXTERNAL_DATASETS = Many(EXTERNAL_DATASET, null=True, least=0)
 RESULT: Schema = {"accuracy": PERCENT, "logloss": AMOUNT}
 MAYBE_RESULT: Schema = {"accuracy": Leaf(Kind.PERCENT, null=True), "logloss": MAYBE_AMOUNT}
 CLASS_RESULTS: dict[str, Schema] = {"overall": RESULT, "class_wise": Each("classes", RESULT)}
@@ -61,6 +63,11 @@ SIZES_2020 = {
     "total_parameters": Measure("params"),
     "total_parameters_non_zero": Measure("params_nonzero"),
     "model_size": Measure("bytes_nonzero", unit=1024),  # KB of the parameters that are not zero
+}
+SIZES_2021 = {  # what stands in the template of 2021 alone may be left out: its validator asks for the first only
+    "total_parameters": Measure("params"),
+    "total_parameters_non_zero": Measure("params_nonzero", absent=True),
+    "model_size": Measure("bytes_nonzero", unit=1024, absent=True),
 }
 SIZES_2022 = {
     "total_parameters": Measure("params"),
@@ -83,16 +90,19 @@ def meta(
     **more: Schema,
 ) -> dict[str, Schema]:
     """The keys of a DCASE meta.yaml. `system` and `more`: keys of one edition."""
-    counts: dict[str, Schema] = {key: COUNT if measure.unit == 1 else AMOUNT for key, measure in sizes.items()}
+    counts: dict[str, Schema] = {
+        key: Leaf(Kind.COUNT if measure.unit == 1 else Kind.AMOUNT, null=measure.absent, absent=measure.absent)
+        for key, measure in sizes.items()
+    }
     return {
         "submission": SUBMISSION,
         **more,
         "system": {
             "description": description,
             "complexity": counts,
-            **(system or {}),
             "external_datasets": EXTERNAL_DATASETS,
             "source_code": MAYBE_TEXT,
+            **(system or {}),
         },
         "results": {"development_dataset": results},
     }
@@ -111,7 +121,9 @@ FORMATS.add("2020B")(
         folder="submission/task1/{label}",
         also_in=r"[^/]+/[^/]+",  # only the third part of a path counts
         report="submission/task1/{team}.technical_report.pdf",
-        meta=meta(DESCRIPTION_2020, SIZES_2020, CLASS_RESULTS),
+        meta=meta(  # its validator walks through the external data sets, and null stops it
+            DESCRIPTION_2020, SIZES_2020, CLASS_RESULTS, {"external_datasets": Many(EXTERNAL_DATASET, least=0)}
+        ),
         measured=measured(SIZES_2020),
     )
 )
@@ -121,8 +133,8 @@ FORMATS.add("2021A")(
         folder="submission/task1/{label}",
         also_in=r"[^/]+/[^/]+",
         report="submission/task1/{team}.technical_report.pdf",
-        meta=meta(DESCRIPTION_2020, SIZES_2020, RESULTS),
-        measured=measured(SIZES_2020),
+        meta=meta(DESCRIPTION_2021, SIZES_2021, RESULTS),
+        measured=measured(SIZES_2021),
     )
 )
 FORMATS.add("2022")(
@@ -184,6 +196,7 @@ FORMATS.add("2025")(
         allowed=(r"{team}/.*", r"tests/[^/]+\.py", r"README\.md", r"LICENSE(\.txt)?", r"\.gitignore"),
         functions={"{team}/{label}.py": ("predict", "load_model", "load_inputs", "get_model_for_device")},
         device_costs="predictions/{label}/complexity.json",
+        at_least={"system.complexity.macs": "max_MACs", "system.complexity.total_model_size": "max_Params"},
         accuracy="predictions/{label}/test_accuracy.json",
     )
 )
@@ -204,6 +217,7 @@ BIODCASE_SCORES: dict[str, Schema] = {
     "embedded_time_ms_total": MAYBE_AMOUNT,
     "embedded_ram_usage_bytes": MAYBE_COUNT,
 }
+BIODCASE_MODEL = r"{label}/your_submission_model/[^/]+\.(pth|keras)"
 FORMATS.add("biodcase2026")(
     PackageFormat(  # no table: the test set is hidden, and the organisers run the code
         task="task3",
@@ -237,7 +251,8 @@ FORMATS.add("biodcase2026")(
         },
         code="biodcase2026",
         needed=("{label}/config_submission.yaml", "{label}/your_submission_model/label_dict.yaml"),
-        single=(r"{label}/your_submission_model/[^/]+\.(pth|keras)",),
+        single=(BIODCASE_MODEL,),
+        sized={"results.model_size_inference_bytes": BIODCASE_MODEL},
         class_numbers="{label}/your_submission_model/label_dict.yaml",
         allowed=(
             r"{label}/your_submission_model/[^/]+\.(pth|keras|tflite)",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quant.graph import read_graph
+from quant.graph_cost import graph_complexity
 from system.budget import Budget
 from system.config import load_yaml, parse
 from system.editions import Edition
@@ -81,16 +84,20 @@ def load_run(folder: Path, backend: str) -> RunParts:
         _check_numbers(first, backend, "scores.json", scores, (key,), kind=dict)
         for name, row in scores[key].items():
             _check_numbers(first, backend, "scores.json", row, ("accuracy", "log_loss"), f"{key}.{name}.")
+    if "temperature" in scores:
+        _check_numbers(first, backend, "scores.json", scores["temperature"], ("value",), "temperature.", above=0)
     exported, scored = _exported(parity, otherwise), _exported(first_parity, otherwise)
     if exported != scored:
         raise RunError(f"{folder} exports {exported} weights, but the scores in {first} are of {scored} ones")
+    predictions = Predictions.read_csv(first / "quant" / backend / "predictions.csv")
+    check_graph(folder / "quant" / backend / "int8.onnx", complexity, predictions.classes, _maker(folder, backend))
     return RunParts(
         folder=folder,
         backend=backend,
         spec=spec,
         complexity=complexity,
         scores=scores,
-        predictions=Predictions.read_csv(first / "quant" / backend / "predictions.csv"),
+        predictions=predictions,
         tuned=exported == "trained",
         energy=parity.get("energy", {"joules": None, "not_measured": "not recorded when the run was quantized"}),
         portable=parity.get("portable"),
@@ -119,13 +126,44 @@ def _exported(parity: Mapping[str, Any], otherwise: str) -> str:
 
 
 def _check_numbers(
-    folder: Path, backend: str, name: str, value: Any, keys: Sequence[str], prefix: str = "", kind: Any = (int, float)
+    folder: Path,
+    backend: str,
+    name: str,
+    value: Any,
+    keys: Sequence[str],
+    prefix: str = "",
+    kind: Any = (int, float),
+    above: float = -math.inf,
 ) -> None:
-    wrong = [prefix + key for key in keys if not isinstance(value, dict) or not isinstance(value.get(key), kind)]
+    def fits(found: Any) -> bool:
+        return isinstance(found, kind) and (kind is dict or above < found < math.inf)  # no NaN, no infinity
+
+    wrong = [prefix + key for key in keys if not isinstance(value, dict) or not fits(value.get(key))]
     if wrong:
-        what = "a mapping" if kind is dict else "a number"
+        what = "a mapping" if kind is dict else "a number" if above == -math.inf else f"a number above {above}"
         path = folder / "quant" / backend / name
         raise RunError(f"{path}: expected {what} at {', '.join(wrong)}; {_maker(folder, backend)} writes it anew")
+
+
+def check_graph(onnx: Path, complexity: Mapping[str, Any], classes: Sequence[str], maker: str) -> None:
+    """Raise RunError for a graph that is damaged, or that another complexity.json or predictions.csv lies beside."""
+    graph = read_graph(onnx)
+    counted = graph_complexity(graph)
+    wrong = [
+        f"{key} {complexity[key]:,} instead of {counted[key]:,}"
+        for key in COMPLEXITY_KEYS
+        if key in counted and complexity[key] != counted[key]
+    ]
+    if wrong:
+        raise RunError(
+            f"{onnx.with_name('complexity.json')} tells of another graph than {onnx.name}: {', '.join(wrong)}; "
+            f"{maker} writes both anew"
+        )
+    outputs = graph.shapes[graph.model.graph.output[0].name][-1]
+    if outputs != len(classes):
+        raise RunError(
+            f"{onnx} has {outputs} outputs, but predictions.csv {len(classes)} classes; {maker} writes both anew"
+        )
 
 
 def budget_of(edition: Edition, run: RunParts) -> Budget | None:

@@ -23,10 +23,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value; `null` says whether it may be left empty."""
+    """One value; `null` says whether it may be left empty, `absent` whether its key may."""
 
     kind: Kind
     null: bool = False
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ class Each:
 
 @dataclass(frozen=True)
 class Many:
-    """A list of at least one entry."""
+    """A list of `least` entries or more."""
 
     item: Schema
     null: bool = False
+    least: int = 1
 
 
 Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
 
-LABEL_PART = r"[A-Za-z0-9-]+"  # no underscore: it separates the parts
+LABEL_PART = r"[A-Za-z0-9][A-Za-z0-9-]*"  # no underscore: it separates the parts
 DRAFT_MARK = "DRAFT"  # the file at the top of a draft, and the first word of its name in meta.yaml
 MAX_INDEX = 4  # systems of one team, and the largest last part of a label
 
@@ -58,6 +60,7 @@ class Measure:
 
     source: str
     unit: int = 1  # how many of the source's units one of this value is
+    absent: bool = False  # whether meta.yaml may be without it
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class PackageFormat:
     allowed: tuple[str, ...] = ()  # regular expressions of further files, {team} and {label} filled in
     functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Python file -> what it must define
     device_costs: str | None = None  # JSON file of MACs and bytes per device
+    at_least: dict[str, str] = field(default_factory=dict)  # dotted path in meta.yaml -> key of `device_costs`
+    sized: dict[str, str] = field(default_factory=dict)  # dotted path -> regular expression of the file it tells of
     accuracy: str | None = None  # JSON file of the test accuracy
     class_numbers: str | None = None  # YAML file of the classes and their positions
 

@@ -5,7 +5,7 @@ Exit code 0: no fault; 1: faults, each printed with its file and line; 2: the fi
 
 Stricter than the official validators: limits are held, the label is the most probable class, probabilities sum to 1,
 every row of the list is there once, numbers do not contradict each other, and the zip itself is safe. One pass over
-each table. With the runs it was packed from, meta.yaml must tell what was measured.
+each table. With the runs it was packed from, meta.yaml, costs, accuracy and weights must be what was measured.
 A draft is a fault, except with --draft and in edition `own`, which nobody hands in.
 """
 
@@ -25,6 +25,7 @@ from system.errors import guarded
 if TYPE_CHECKING:
     from submission.archive import Members
     from submission.checks.fault import Fault
+    from submission.evaluation_set import Listed
     from submission.packing.systems import SystemRequest
     from submission.schema import PackageFormat
     from system.editions import Edition
@@ -41,20 +42,34 @@ def validate(
 ) -> list[Fault]:
     """All faults of a package; an empty list if it may be handed in.
 
-    The rows must be those of `eval_root`'s list, or else the official number of them, from 0 on; a `draft`
+    The rows must be those of `eval_root`'s list, or else the official number of them, numbered as known; a `draft`
     may have other rows, placeholders and the draft's mark. `runs`: those of each system in the order of the labels.
     Raises FormatError if `zip_path` is no zip file, ConfigError for an unknown edition, DataError for `eval_root`,
     RunError for `runs`.
     """
+    from submission.evaluation_set import listed
+    from submission.formats import find
+
+    rules, layout = find(edition)
+    return package_faults(Path(zip_path), rules, layout, listed(eval_root, rules), draft, runs)
+
+
+def package_faults(
+    zip_path: Path,
+    rules: Edition,
+    layout: PackageFormat,
+    evaluation: Listed | None,
+    draft: bool,
+    runs: Sequence[SystemRequest] = (),
+) -> list[Fault]:
+    """`validate` with the edition and the evaluation set already read. Raises FormatError, RunError."""
     from submission.archive import opened_zip
     from submission.checks.fault import Fault
     from submission.checks.layout import is_report, label_faults, systems_in
-    from submission.formats import find
     from submission.schema import DRAFT_MARK
 
-    rules, layout = find(edition)
-    expected = _expected_names(rules, eval_root)
-    with opened_zip(Path(zip_path)) as (members, faults):
+    expected = _expected_names(rules, evaluation)
+    with opened_zip(zip_path) as (members, faults):
         marked = DRAFT_MARK in members
         draft = draft or (marked and rules.classes is None)
         if marked and not draft:
@@ -62,7 +77,7 @@ def validate(
         names = [name for name in members if name != DRAFT_MARK]
         systems, strays = systems_in(layout, names)
         faults += [*strays, *label_faults(layout, systems)]
-        rows = None if draft and eval_root is None else expected
+        rows = None if draft and evaluation is None else expected
         for label, folder in systems.items():
             faults += _check_system(label, folder, members, layout, rules, rows, draft)
         for name in names:
@@ -71,17 +86,16 @@ def validate(
         if runs:
             faults += _check_runs(systems, members, layout, rules, runs)
         members.read_rest()
-        return faults + list(dict.fromkeys(members.faults))
+        return list(dict.fromkeys(faults + members.faults))
 
 
-def _expected_names(rules: Edition, eval_root: Path | None) -> dict[str, None] | None:
-    """The base names that a table must list, in order; None where the edition has no list."""
-    if eval_root is not None and rules.evaluation_list is not None:
-        from system.data.tau import evaluation_list
-
-        rows = evaluation_list(Path(eval_root), rules.evaluation_list)
-        return dict.fromkeys(row.filename.rsplit("/", 1)[-1] for row in rows)
+def _expected_names(rules: Edition, evaluation: Listed | None) -> dict[str, None] | int | None:
+    """The base names that a table must list, in order, or how many; None where the edition has no list."""
+    if evaluation is not None:
+        return dict.fromkeys(evaluation.names)
     if rules.evaluation_rows is not None:
+        if not rules.evaluation_from_0:
+            return rules.evaluation_rows
         return dict.fromkeys(rules.evaluation_names(rules.evaluation_rows))
     return None
 
@@ -92,9 +106,10 @@ def _check_system(
     members: Members,
     layout: PackageFormat,
     rules: Edition,
-    expected: dict[str, None] | None,
+    expected: dict[str, None] | int | None,
     draft: bool,
 ) -> list[Fault]:
+    from submission.checks.agreement import check_agreement
     from submission.checks.code import check_code
     from submission.checks.fault import Fault
     from submission.checks.meta import check_meta, read_meta
@@ -115,6 +130,7 @@ def _check_system(
             classes = rules.classes or _names(told.get("classes"))
             devices = devices if devices is not None else _names(told.get("devices")) or ()
             faults += check_meta(meta_file, document, label, layout, rules, classes or (), devices, draft)
+            faults += check_agreement(meta_file, document, label, members, layout)
             if classes is None:
                 faults.append(Fault(meta_file, 1, "task.classes: expected a list of different names"))
     for name in outputs:
@@ -130,11 +146,13 @@ def _check_runs(
     rules: Edition,
     runs: Sequence[SystemRequest],
 ) -> list[Fault]:
-    """Faults where a meta.yaml tells other numbers than the runs of its system."""
+    """Faults where a meta.yaml, or another file of numbers, tells other ones than the runs of its system."""
     from dataclasses import replace
 
     from submission.checks.fault import Fault
     from submission.checks.meta import check_measured, read_meta
+    from submission.checks.written import check_written
+    from submission.packing.code import code_of
     from submission.packing.meta import measured_values
     from submission.packing.people import PLACEHOLDER
     from submission.packing.systems import gather
@@ -143,14 +161,17 @@ def _check_runs(
     if len(runs) != len(labels):
         return [Fault("", None, f"expected {len(runs)} systems, one for each --run, found {len(labels)}")]
     named = [replace(request, label=label) for request, label in zip(runs, labels, strict=True)]
-    faults = []
+    faults: list[Fault] = []
+    written: dict[str, bytes] = {}
     for system in gather(rules, layout, named, PLACEHOLDER):
+        code, measured = code_of(rules, layout, system)
+        written |= code
         name = f"{systems[system.label]}/{layout.meta_name.format(label=system.label)}"
         content = members.read(name) if name in members else None
         document = read_meta(name, content)[0] if content is not None else None
         if document is not None:
-            faults += check_measured(name, document, measured_values(rules, layout, system))
-    return faults
+            faults += check_measured(name, document, measured_values(rules, layout, system, measured))
+    return [*faults, *check_written(written, members)]
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
@@ -161,6 +182,8 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
+    from submission.evaluation_set import length_note, listed
+    from submission.formats import find
     from submission.options import add_system_options, system_requests
     from system.editions import EDITIONS
     from system.options import add_common_options
@@ -170,10 +193,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--edition", required=True, metavar="E", help=", ".join(EDITIONS))
     parser.add_argument("--eval-root", type=Path, metavar="DIR", help="evaluation set, for its list of rows")
     parser.add_argument("--draft", action="store_true", help="accept what marks a draft, and any rows")
-    add_system_options(parser, "compare meta.yaml with the run it was packed from")
+    add_system_options(parser, "compare its numbers with the run it was packed from")
     add_common_options(parser)
     args, runs = system_requests(parser, argv)
-    faults = validate(args.file, args.edition, args.eval_root, args.draft, runs)
+    rules, layout = find(args.edition)
+    evaluation = listed(args.eval_root, rules)
+    faults = package_faults(args.file, rules, layout, evaluation, args.draft, runs)
+    if not args.draft and (note := length_note(evaluation, rules)):
+        print(f"note: {note}", file=sys.stderr)
     for fault in faults[:SHOWN]:
         print(fault)
     count = f"{len(faults):,} fault{'s' if len(faults) > 1 else ''}" if faults else "no fault found"

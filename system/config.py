@@ -30,10 +30,36 @@ class Spec(BaseModel):
 S = TypeVar("S", bound=Spec)
 
 
+class YamlLoader(yaml.SafeLoader):
+    """Safe, and with the line of a value that is not what its tag says: PyYAML lets bare errors of Python through."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            reason = str(error) if type(error) is ValueError else f"{_short(node.value)} is no {kind}"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
+
+
+class UniqueKeyLoader(YamlLoader):
+    """Refuses a key that is given twice: of two values a reader sees one, and the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            name = (key.tag, key.value)
+            if name in lines:
+                reason = f"{_short(key.value)} was given before, in line {lines[name]}"
+                raise yaml.constructor.ConstructorError(None, None, reason, key.start_mark)
+            lines[name] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read one mapping from a YAML file. Raises ConfigError naming the file and the line."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -41,7 +67,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that cannot be one
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a letter that is none, deep nesting
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if value is None:
         return {}

@@ -80,7 +80,8 @@ class Edition:
     splits: tuple[str, ...] = ()  # training subsets: one run, one output and one result each
     may_refit: bool = True  # whether what is handed in may be trained on the test part too (system/refit.py)
     evaluation_list: str | None = None  # of the evaluation set, inside its folder; None: it has none
-    evaluation_rows: int | None = None  # recordings of that list, numbered 0 to n - 1
+    evaluation_rows: int | None = None  # recordings of that list, numbered 0 to n - 1 where `evaluation_from_0`
+    evaluation_from_0: bool = True  # False: no source tells the number of the first recording
     evaluation_name: str | None = None  # the base name of number {index} in that list
     evaluation_devices: tuple[str, ...] | None = None  # values of its device_id column; None: no such column
     complexity_devices: tuple[str, ...] = ()  # devices that may have a model, and limits, of their own
@@ -147,9 +148,9 @@ for _edition in (
         evaluation_list=FOLD1,
         evaluation_rows=7_920,
         evaluation_name=NUMBERED,
-        ranking="log_loss",
+        ranking="log_loss_macro",
         ranking_higher_is_better=False,
-        unverified=("whether the ranking log loss is averaged over classes",),
+        unverified=("whether the ranking log loss is averaged over classes (so here)",),
     ),
     Edition(
         key="2022",
@@ -157,9 +158,12 @@ for _edition in (
         limits="128k_params_30M_macs",
         limits_note="parameters include zeros and are stored as INT8; MACs are of one segment of one second",
         evaluation_rows=118_800,
-        ranking="log_loss",
+        ranking="log_loss_macro",
         ranking_higher_is_better=False,
-        unverified=("whether the ranking log loss is averaged over classes", "the unit of memory_use (bytes here)"),
+        unverified=(
+            "whether the ranking log loss is averaged over classes (so here)",
+            "the unit of memory_use (bytes here)",
+        ),
         **TAU_2022,
     ),
     Edition(
@@ -203,10 +207,12 @@ for _edition in (
         limits_note="128,000 bytes and 30,000,000 MACs for the model of each device, not for their sum",
         may_refit=False,
         evaluation_rows=178_930,
+        evaluation_from_0=False,  # the one row that is known is audio/1.wav
         evaluation_devices=EVALUATED_2025,
         complexity_devices=DEVICES_2025,
         unverified=(
             "the keys of meta.yaml, for no validator is public (those of 2024 without splits here)",
+            "the number of the evaluation list's first recording (any here)",
             "the unit of total_model_size (bytes here)",
         ),
         **TAU_2022,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from submission.rounding import rounding
 from system.data.lists import Row, read_rows
 from system.data.tau import NAME
 from system.errors import FormatError
@@ -196,7 +197,9 @@ def _base_names(truth: Truth) -> dict[str, str]:
 
 
 def _probabilities(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> np.ndarray:
-    """(rows, classes) float64. Raises FormatError for the first row that holds no distribution."""
+    """(rows, classes) float64 that sum to 1, for files may round. Raises FormatError for the first row that holds no
+    distribution.
+    """
     values = np.empty((len(rows), len(classes)))
     for number, row in enumerate(rows):
         for column, name in enumerate(classes):
@@ -207,12 +210,15 @@ def _probabilities(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> n
     with np.errstate(invalid="ignore"):
         outside = ~((values >= 0) & (values <= 1)).all(axis=1)
         wrong_sum = ~(np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)
+        if wrong_sum.any():
+            texts = ([row[name] for name in classes] for row in rows)
+            wrong_sum = ~(np.abs(values.sum(axis=1) - 1) <= max(SUM_TOLERANCE, rounding(values, texts)))
     for wrong, expected in ((outside, "between 0 and 1"), (wrong_sum, "that sum to 1")):
         if wrong.any():
             number = int(wrong.argmax())
             found = f"a sum of {values[number].sum():.6g}" if wrong is wrong_sum else values[number].tolist()
             raise rows[number].fault(f"expected probabilities {expected}, found {found}")
-    return values
+    return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
 def _first_line(path: Path) -> str:

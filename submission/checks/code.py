@@ -8,14 +8,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from safetensors import SafetensorError, deserialize
+
 from submission.archive import Members
+from submission.checks.contents import json_of, line_of, text_of
 from submission.checks.fault import Fault
+from submission.checks.kinds import check_kind
 from submission.checks.meta import read_meta
 from submission.schema import PackageFormat, team_of
 from system.budget import Budget
 from system.editions import Edition
 
-MAX_BYTES = 1 << 20  # of a Python, JSON or YAML file
 COSTS = {"MACs": ("macs", "MACs"), "Params": ("bytes", "bytes")}  # key of complexity.json -> limit, unit
 
 
@@ -33,6 +36,8 @@ def check_code(
         found = [name for name in members if re.fullmatch(wanted, name)]
         if len(found) != 1:
             faults.append(Fault(label, None, f"expected exactly one file {place(pattern)}, found {len(found)}"))
+        faults += [fault for name in found for fault in check_kind(name, members)]
+    faults += [fault for name in map(place, layout.needed) if name in members for fault in check_kind(name, members)]
     for name in (name for name in layout.functions if place(name) in members):
         faults += _check_functions(place(name), members, layout.functions[name])
     if layout.device_costs and place(layout.device_costs) in members:
@@ -44,23 +49,9 @@ def check_code(
     return faults
 
 
-def _text(name: str, members: Members, faults: list[Fault]) -> str | None:
-    content = members.read(name)
-    if content is None:
-        return None
-    if len(content) > MAX_BYTES:
-        faults.append(Fault(name, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}"))
-        return None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        faults.append(Fault(name, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}"))
-        return None
-
-
 def _check_functions(name: str, members: Members, wanted: Sequence[str]) -> list[Fault]:
     faults: list[Fault] = []
-    text = _text(name, members, faults)
+    text = text_of(name, members, faults)
     if text is None:
         return faults
     try:
@@ -74,31 +65,10 @@ def _check_functions(name: str, members: Members, wanted: Sequence[str]) -> list
     return [*faults, *(Fault(name, None, f"does not define the function {function}") for function in missing)]
 
 
-def _json(name: str, members: Members, faults: list[Fault]) -> Any:
-    text = _text(name, members, faults)
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        faults.append(Fault(name, getattr(error, "lineno", None), f"is not valid JSON: {error}"))
-        return None
-    if not isinstance(value, dict):
-        faults.append(Fault(name, 1, f"expected a JSON object, found {type(value).__name__}"))
-        return None
-    return value
-
-
-def _line(name: str, members: Members, text: str) -> int:
-    """The first line that holds `text`."""
-    content = (members.read(name) or b"").decode("utf-8", "replace").splitlines()
-    return next((number for number, line in enumerate(content, 1) if text in line), 1)
-
-
 def _check_costs(name: str, members: Members, rules: Edition, label: str) -> list[Fault]:
     """MACs and bytes of each device's model, their largest, and the bytes of the checkpoints they are told of."""
     faults: list[Fault] = []
-    told = _json(name, members, faults)
+    told = json_of(name, members, faults)
     if told is None:
         return faults
     per_device = told.get("per_device")
@@ -109,7 +79,7 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
         if device not in per_device:
             faults.append(Fault(name, 1, f"per_device: device {device} is missing"))
     for device, costs in per_device.items():
-        line = _line(name, members, json.dumps(device))
+        line = line_of(name, members, json.dumps(device))
         if device not in rules.complexity_devices:
             faults.append(
                 Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}")
@@ -133,7 +103,7 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
             costs[key] for costs in per_device.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)
         ]
         if values and told.get(f"max_{key}") != max(values):
-            line = _line(name, members, f"max_{key}")
+            line = line_of(name, members, f"max_{key}")
             faults.append(
                 Fault(name, line, f"max_{key}: expected the largest of the devices, {max(values):,}, found "
                                   f"{told.get(f'max_{key}')!a}")
@@ -149,16 +119,10 @@ def _check_checkpoint(label: str, device: str, members: Members, told: Any, at: 
     if name is None or content is None:
         return []
     try:
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        stored = sum(
-            end - start
-            for tensor, entry in header.items()
-            if tensor != "__metadata__" and not tensor.startswith("features.")
-            for start, end in [entry["data_offsets"]]
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        return [Fault(name, None, f"is not a safetensors file: {type(error).__name__}")]
+        tensors = deserialize(content)
+    except SafetensorError as error:
+        return [Fault(name, None, f"is not a safetensors file: {error}")]
+    stored = sum(len(entry["data"]) for tensor, entry in tensors if not tensor.startswith("features."))
     if stored != told:
         return [
             Fault(at.file, at.line, f"per_device.{device}.Params: expected the {stored:,} of {name}, found {told!a}")
@@ -168,7 +132,7 @@ def _check_checkpoint(label: str, device: str, members: Members, told: Any, at: 
 
 def _check_accuracy(name: str, members: Members) -> list[Fault]:
     faults: list[Fault] = []
-    told = _json(name, members, faults)
+    told = json_of(name, members, faults)
     if told is not None:
         value = told.get("Test Accuracy")
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:

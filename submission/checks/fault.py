@@ -19,4 +19,5 @@ class Fault:
     def __str__(self) -> str:
         where = self.file or "package"
         text = f"{where}: {self.message}" if self.line is None else f"{where}, line {self.line}: {self.message}"
-        return _CONTROL.sub("?", text)  # a foreign package must not control the terminal
+        text = _CONTROL.sub("?", text)  # a foreign package must not control the terminal
+        return text.encode("utf-8", "backslashreplace").decode()  # nor hold what no terminal can be sent

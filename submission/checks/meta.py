@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from submission.checks.fault import Fault
 from submission.packing.people import PLACEHOLDER
 from submission.schema import DRAFT_MARK, Each, Kind, Leaf, Many, PackageFormat, Schema, empty, value_at
 from system.budget import QUANTITIES, Budget
+from system.config import YamlLoader
 from system.editions import Edition
 from system.errors import BudgetError
 
@@ -21,11 +21,12 @@ MAX_BYTES = 1 << 18  # a real one has about 10 kB
 MAX_DEPTH = 20  # levels of nesting; a format has eight at most
 RESULTS = "results.development_dataset"
 ROUNDING = 0.11  # percent points: class accuracies may be told with one decimal
+LARGEST = 1 << 63  # no count comes near; Python turns larger ones neither into a float nor, some, into text
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 FITS = {
@@ -33,7 +34,7 @@ FITS = {
     Kind.ABBREVIATION: lambda value: isinstance(value, str) and 1 <= len(value.strip()) <= 10,
     Kind.EMAIL: lambda value: isinstance(value, str) and EMAIL.fullmatch(value) is not None,
     Kind.TRUTH: lambda value: isinstance(value, bool),
-    Kind.COUNT: lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    Kind.COUNT: lambda value: isinstance(value, int) and _number(value) and value >= 0,
     Kind.AMOUNT: lambda value: _number(value) and value >= 0,
     Kind.PERCENT: lambda value: _number(value) and 0 <= value <= 100,
     Kind.SHARE: lambda value: _number(value) and 0 <= value <= 1,
@@ -63,27 +64,28 @@ class _Checker:
         self.faults.append(Fault(self.file, self.lines.get(at, 1), f"{path}: {message}"))
 
     def check(self, schema: Schema, value: Any, path: str) -> None:
-        if empty(value) and (getattr(schema, "null", False) or (self.draft and isinstance(schema, Leaf))):
+        if empty(value) and (getattr(schema, "null", False) or (self.draft and isinstance(schema, Leaf | Many))):
             return
         if isinstance(schema, Leaf):
             if not FITS[schema.kind](value):
-                self.fault(path, f"expected {schema.kind.value}, found {_short(value)}")
+                self.fault(path, f"expected {schema.kind.value}, found {short(value)}")
         elif isinstance(schema, Many):
-            if not isinstance(value, list) or not value:
-                self.fault(path, f"expected a list of at least one entry, found {_short(value)}")
+            if not isinstance(value, list) or len(value) < schema.least:
+                least = " of at least one entry" if schema.least else ""
+                self.fault(path, f"expected a list{least}, found {short(value)}")
             else:
                 for index, item in enumerate(value):
                     self.check(schema.item, item, f"{path}.{index}")
         else:
             inner = dict.fromkeys(self.names[schema.of], schema.item) if isinstance(schema, Each) else schema
             if not isinstance(value, dict):
-                self.fault(path or "(top level)", f"expected a mapping with {', '.join(inner)}, found {_short(value)}")
+                self.fault(path or "(top level)", f"expected a mapping with {', '.join(inner)}, found {short(value)}")
                 return
             prefix = f"{path}." if path else ""
             for key, item in inner.items():
                 if key in value:
                     self.check(item, value[key], prefix + key)
-                else:
+                elif not getattr(item, "absent", False):
                     self.fault(prefix + key, "is missing")
             if isinstance(schema, Each):
                 for key in value:
@@ -109,16 +111,16 @@ def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
         lines: dict[str, int] = {}
         faults: list[Fault] = []
         _walk(node, "", lines, file, faults)
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=YamlLoader)
     except UnicodeDecodeError as error:
         return None, [Fault(file, None, f"is not UTF-8: {error}")]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         return None, [Fault(file, line, f"is not valid YAML: {error.problem}")]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         return None, [Fault(file, None, f"is not valid YAML: {type(error).__name__} {error}")]
     if not isinstance(value, dict):
-        return None, [Fault(file, 1, f"expected a mapping of sections, found {_short(value)}")]
+        return None, [Fault(file, 1, f"expected a mapping of sections, found {short(value)}")]
     return Document(value, lines), faults
 
 
@@ -158,7 +160,7 @@ def check_meta(
     checker.check(layout.meta, document.value, "")
     submission = _mapping(document.value.get("submission"))
     if submission.get("label") != label:
-        checker.fault("submission.label", f"expected {label!r} as in the path, found {_short(submission.get('label'))}")
+        checker.fault("submission.label", f"expected {label!r} as in the path, found {short(submission.get('label'))}")
     authors = submission.get("authors")
     if isinstance(authors, list) and authors:
         count = sum(_mapping(author).get("corresponding") is True for author in authors)
@@ -231,15 +233,18 @@ def _check_means(checker: _Checker, results: Mapping[str, Any], path: str) -> No
 def check_measured(file: str, document: Document, expected: Mapping[str, Any]) -> list[Fault]:
     """Faults where a number of meta.yaml is not the measured one. `expected`: dotted path -> value.
 
-    Whole numbers must be equal; others may be rounded to two decimals.
+    Whole numbers must be equal; others may be rounded to two decimals. A key that is left out is `check_meta`'s fault,
+    or none.
     """
     faults = []
     for path, value in expected.items():
+        if path not in document.lines:
+            continue
         told = value_at(document.value, path)
         same = told == value if isinstance(value, int) else _number(told) and abs(told - value) <= 0.0051
         if not same:
             line = document.lines.get(path, 1)
-            faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {_short(told)}"))
+            faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {short(told)}"))
     return faults
 
 
@@ -247,6 +252,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else ascii(value)
+def short(value: Any) -> str:
+    """A value in a message."""
+    try:
+        text = "nothing" if value is None else ascii(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = "a number of too many digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from submission.checks.fault import Fault
+from submission.rounding import rounding
 from submission.schema import PackageFormat
 
-SUM_TOLERANCE = 1e-4  # files may round: ten columns of five decimals are off by 5e-5 at most
+SUM_TOLERANCE = 1e-4  # of a row's probabilities, whatever the file's rounding allows: those of float16 are off as much
 LISTED = 20  # missing names told one by one
 
 
@@ -21,10 +22,10 @@ def check_table(
     content: bytes,
     layout: PackageFormat,
     classes: Sequence[str],
-    expected: Collection[str] | None,
+    expected: Collection[str] | int | None,
     name_pattern: str | None,
 ) -> list[Fault]:
-    """Faults of an output.csv. `expected`: the base names it must list, each once; None: any.
+    """Faults of an output.csv. `expected`: the base names it must list, each once, or only how many; None: any.
 
     `name_pattern`: regular expression of a base name; None: any.
     """
@@ -50,17 +51,18 @@ def check_table(
 def _split(
     file: str, text: str, delimiter: str, columns: Sequence[str], faults: list[Fault]
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of every row with as many fields as the header; nothing if the header is wrong."""
+    """(line, fields in the order of `columns`) of every row with as many fields; nothing if the header is wrong."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     width = len(columns)
     try:
         header = next(reader, [])
-        if tuple(header) != tuple(columns):
+        if sorted(header) != sorted(columns):
             faults.append(Fault(file, 1, _explain_header(header, columns, delimiter)))
             return
+        place = None if header == list(columns) else [header.index(name) for name in columns]  # any order is accepted
         for row in reader:
             if len(row) == width:
-                yield reader.line_num, row
+                yield reader.line_num, row if place is None else [row[index] for index in place]
             else:
                 found = "an empty line" if not row else f"{len(row)}"
                 faults.append(Fault(file, reader.line_num, f"expected {width} fields, found {found}"))
@@ -77,35 +79,37 @@ def _explain_header(header: Sequence[str], columns: Sequence[str], delimiter: st
     parts += [f"not asked for {', '.join(strange[:LISTED])}"] if strange else []
     if len(set(header)) != len(header):
         parts.append("a column occurs twice")
-    reason = "; ".join(parts) or f"found the order {', '.join(header)}"
     separated = "tabs" if delimiter == "\t" else repr(delimiter)
-    return f"expected the columns {', '.join(columns)}, separated by {separated}: {reason}"
+    return f"expected the columns {', '.join(columns)}, separated by {separated}: {'; '.join(parts)}"
 
 
 def _check_names(
     file: str,
     lines: Sequence[int],
     keys: Sequence[Sequence[str]],
-    expected: Collection[str] | None,
+    expected: Collection[str] | int | None,
     name_pattern: str | None,
 ) -> list[Fault]:
     faults = []
+    listed = None if isinstance(expected, int) else expected
     seen: dict[tuple[str, ...], int] = {}
     fits = re.compile(name_pattern).fullmatch if name_pattern else None
     for line, key in zip(lines, keys, strict=True):
-        name = key[0].rsplit("/", 1)[-1] if expected is not None or fits else key[0]  # the folder does not matter
+        name = key[0].rsplit("/", 1)[-1] if listed is not None or fits else key[0]  # the folder does not matter
         unique = (name, *key[1:])
         first = seen.setdefault(unique, line)
         if first != line:
             faults.append(Fault(file, line, f"{' '.join(unique)!a} was given before, in line {first}"))
         if not name:
             faults.append(Fault(file, line, "expected a file name, found nothing"))
-        elif expected is not None and name not in expected:
+        elif listed is not None and name not in listed:
             faults.append(Fault(file, line, f"{name!a} is not in the evaluation list"))
         elif fits is not None and not fits(name):
             faults.append(Fault(file, line, f"expected a file name of an evaluation list, found {name!a}"))
-    if expected is not None:
-        missing = [name for name in expected if (name,) not in seen]
+    if isinstance(expected, int) and len(seen) != expected:
+        faults.append(Fault(file, None, f"expected {expected:,} different recordings, found {len(seen):,}"))
+    if listed is not None:
+        missing = [name for name in listed if (name,) not in seen]
         if missing:
             more = f" and {len(missing) - LISTED:,} more" if len(missing) > LISTED else ""
             message = f"{len(missing):,} of the evaluation list are missing: {', '.join(missing[:LISTED])}{more}"
@@ -121,6 +125,8 @@ def _check_values(
         outside = ~((values >= 0) & (values <= 1))
         sums = values.sum(axis=1)
         wrong_sum = ~(np.abs(sums - 1) <= SUM_TOLERANCE) & ~outside.any(axis=1)
+        if wrong_sum.any():  # else there is no need to look at every number as it is written
+            wrong_sum &= np.abs(sums - 1) > rounding(values, texts)
     for row, column in zip(*(index.tolist() for index in np.nonzero(outside)), strict=True):
         if not np.isnan(values[row, column]) or texts[row][column].strip().lower().lstrip("+-") == "nan":
             message = f"{classes[column]}: expected a probability from 0 to 1, found {texts[row][column]!a}"

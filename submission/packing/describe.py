@@ -80,7 +80,7 @@ def _softmax(parts: Mapping[str, Part]) -> str:
     if len(set(values.values())) > 1:
         values = {name: f"{value} ({name or 'all others'})" for name, value in values.items()}
     used = [part.run for part in parts.values() if part.run.temperature != 1]
-    fitted = any(run.temperature == run.scores["temperature"]["fitted"] for run in used)
+    fitted = any(run.temperature == run.scores["temperature"].get("fitted") for run in used)
     told = ", ".join(dict.fromkeys(values.values()))
     return (
         f"softmax at temperature {told}{' (fitted on validation data)' if fitted else ''}, "

@@ -36,9 +36,9 @@ def meta_content(
     return filled, missing
 
 
-def measured_values(rules: Edition, layout: PackageFormat, system: System) -> dict[str, Any]:
-    """Dotted path -> number, of all that a run measures: costs, and results of the test fold."""
-    content, _ = meta_content(rules, layout, system, PLACEHOLDER, {}, True)
+def measured_values(rules: Edition, layout: PackageFormat, system: System, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted path -> number, of all that a run measures: costs, and results of the test fold. `extra`: as above."""
+    content, _ = meta_content(rules, layout, system, PLACEHOLDER, extra, True)
     found: dict[str, Any] = {}
     _numbers(content.get("results"), "results", found)
     return {path: value for path, value in found.items() if value is not None} | {

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from submission.archive import write_zip
+from submission.evaluation_set import Listed, length_note, listed
 from submission.formats import find
+from submission.packing.code import code_of
 from submission.packing.meta import as_yaml, meta_content
 from submission.packing.people import PLACEHOLDER, People, load_people
 from submission.packing.predict import Predict, predict_recordings
-from submission.packing.rows import listed, tables
+from submission.packing.rows import tables
 from submission.packing.systems import System, SystemRequest, gather, parts_faults
 from submission.packing.technical_report import skeleton
+from submission.packing.together import together
 from submission.report.content import complexity_report
 from submission.report.files import write_reports
 from submission.schema import DRAFT_MARK, PackageFormat
-from submission.validate import validate
+from submission.validate import package_faults
 from system.editions import Edition
 from system.errors import ConfigError, FormatError, RunError, TinySceneError
 
@@ -70,13 +69,14 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
     target = out / name.format(label=systems[0].label, team=systems[0].team)
     _keep_finished(target, request.draft)
 
-    members = _members(request, rules, layout, systems, contents, predict)
+    evaluation = listed(request.eval_root, rules)
+    members = _members(request, rules, layout, systems, contents, evaluation, predict)
     reports = {
         system.label: {part: complexity_report(rules, p.run) for part, p in system.parts.items()} for system in systems
     }
-    with _together(out) as place:
+    with together(out) as place:
         write_zip(place / target.name, members)
-        faults = validate(place / target.name, rules.key, request.eval_root, request.draft)
+        faults = package_faults(place / target.name, rules, layout, evaluation, request.draft)
         if faults:
             shown = "; ".join(str(fault) for fault in faults[:SHOWN_FAULTS])
             raise FormatError(f"the package would have {len(faults)} faults: {shown}")
@@ -87,7 +87,7 @@ def pack(request: Request, predict: Predict = predict_recordings) -> Packed:
         tuple(system.label for system in systems),
         _rows(members, layout, systems[0]),
         request.draft,
-        tuple(_warnings(request, rules, layout, systems, reports)),
+        tuple(_warnings(request, rules, layout, systems, reports, evaluation)),
     )
 
 
@@ -97,10 +97,10 @@ def _members(
     layout: PackageFormat,
     systems: Sequence[System],
     contents: Sequence[tuple[dict[str, Any], dict[str, bytes]]],
+    evaluation: Listed | None,
     predict: Predict,
 ) -> dict[str, bytes]:
     """Path -> content of every file of the package. `contents`: meta.yaml and code of each system."""
-    evaluation = listed(request.eval_root, rules, layout) if request.eval_root is not None else None
     members: dict[str, bytes] = {}
     for system, (meta, code) in zip(systems, contents, strict=True):
         folder = layout.folder.format(label=system.label)
@@ -130,7 +130,7 @@ def _gathered(
             raise ConfigError(f"edition {rules.key} " + "; ".join(parts))
         systems = gather(rules, layout, request.systems, people)
         for system in systems:
-            code, measured = _code(rules, layout, system)
+            code, measured = code_of(rules, layout, system)
             meta, missing = meta_content(rules, layout, system, people, measured, request.draft)
             faults += [] if request.draft else _missing(system, missing)
             contents.append((meta, code))
@@ -152,14 +152,6 @@ def _missing(system: System, paths: Sequence[str]) -> list[str]:
         folders = ", ".join(dict.fromkeys(str(part.run.folder) for part in system.parts.values()))
         faults.append(f"the test fold of {folders} provides no {', '.join(scored)}")
     return faults
-
-
-def _code(rules: Edition, layout: PackageFormat, system: System) -> tuple[dict[str, bytes], dict[str, Any]]:
-    if layout.code is None:
-        return {}, {}
-    from submission.inference.code import CODE
-
-    return CODE[layout.code](rules, layout, system)
 
 
 def _option_faults(request: Request, rules: Edition) -> list[str]:
@@ -194,8 +186,15 @@ def _rows(members: dict[str, bytes], layout: PackageFormat, system: System) -> i
 
 
 def _warnings(
-    request: Request, rules: Edition, layout: PackageFormat, systems: Sequence[System], reports: dict[str, Any]
+    request: Request,
+    rules: Edition,
+    layout: PackageFormat,
+    systems: Sequence[System],
+    reports: dict[str, Any],
+    evaluation: Listed | None,
 ) -> Iterator[str]:
+    if not request.draft and (note := length_note(evaluation, rules)):
+        yield note
     yield from dict.fromkeys(
         text for parts in reports.values() for report in parts.values() for text in report["warnings"]
     )
@@ -206,19 +205,3 @@ def _warnings(
     if request.report is None:
         place = layout.report.format(team=systems[0].team)
         yield f"no technical report yet: write it from technical_report.md, then --report FILE.pdf puts it at {place}"
-
-
-@contextmanager
-def _together(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success move its files into `out`, the zip last, else leave no trace."""
-    near = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not near.is_dir():
-        raise ConfigError(f"{out}: expected a folder, or a place to make one, but {near} is a file")
-    part = Path(tempfile.mkdtemp(prefix=".package.", suffix=".part", dir=near))
-    try:
-        yield part
-        out.mkdir(parents=True, exist_ok=True)
-        for file in sorted(part.iterdir(), key=lambda path: path.suffix == ".zip"):
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

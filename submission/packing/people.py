@@ -13,6 +13,10 @@ from submission.schema import LABEL_PART, PackageFormat
 from system.config import Spec, load_yaml, parse
 from system.errors import ConfigError
 
+SPELLED = str.maketrans(  # letters that are no accented form of another
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
+     "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T", "ı": "i"}
+)  # fmt: skip
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Amount = Annotated[float, Field(ge=0)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
@@ -111,7 +115,7 @@ def load_people(path: Path) -> tuple[People, list[str]]:
 
 
 def make_label(layout: PackageFormat, people: People, index: int) -> str:
-    """The label of the corresponding author's system number `index`."""
+    """The label of the corresponding author's system number `index`. Raises ConfigError for a name in other letters."""
     author = people.corresponding()
     return layout.label.format(
         lastname=_plain(author.lastname),
@@ -123,5 +127,11 @@ def make_label(layout: PackageFormat, people: People, index: int) -> str:
 
 def _plain(text: str) -> str:
     """A name in the letters a label may hold: accents dropped, other signs become hyphens."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return "-".join(re.findall(LABEL_PART, ascii_text.replace("-", " "))) or "-"
+    letters = unicodedata.normalize("NFKD", text.translate(SPELLED))
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    lost = dict.fromkeys(letter for letter in letters if letter.isalnum() and not letter.isascii())
+    parts = re.findall(LABEL_PART, letters.replace("-", " "))
+    if lost or not parts:
+        why = f"ASCII cannot spell {', '.join(lost)}" if lost else "it has no letter or digit"
+        raise ConfigError(f"no label can be made of {text!r}: {why}; give one with --label")
+    return "-".join(parts)

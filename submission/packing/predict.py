@@ -22,6 +22,7 @@ from system.evaluation import probabilities_of
 from system.progress import progress
 
 BATCH = 64  # segments; small enough that feature maps stay in a processor's cache
+ALL_CORES = 0  # as ONNX Runtime counts threads
 KEPT = 512  # recordings after which a prediction is kept
 
 
@@ -42,8 +43,7 @@ def predict_recordings(paths: Sequence[Path], run: RunParts) -> np.ndarray:
 
     Raises DataError for a recording that cannot be read, RunError for a model that does not fit the run.
     """
-    from onnxruntime import InferenceSession
-
+    from quant.graph import session
     from system.checkpoint import load_checkpoint
     from system.dataset import stream_features
 
@@ -51,12 +51,12 @@ def predict_recordings(paths: Sequence[Path], run: RunParts) -> np.ndarray:
     if checkpoint.classes != run.predictions.classes:
         raise RunError(f"{run.checkpoint} and {run.onnx.parent / 'predictions.csv'} have different classes")
     spec = checkpoint.spec
-    session = InferenceSession(str(run.onnx), providers=["CPUExecutionProvider"])
+    runtime = session(run.onnx, threads=ALL_CORES)
 
     def chunk(some: Sequence[Path]) -> np.ndarray:
         batches = stream_features(some, spec.features, spec.data.segment_seconds, BATCH)
         inputs = ((rows, checkpoint.standardize(features)) for rows, features in batches)
-        return accumulate(inputs, session, len(some), run.temperature)
+        return accumulate(inputs, runtime, len(some), run.temperature)
 
     what = [_checksum(run.onnx), _checksum(run.checkpoint), run.temperature, [_identity(path) for path in paths]]
     file = cache_folder() / "evaluation" / f"{digest(what)}.rows"

@@ -4,61 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from submission.evaluation_set import Listed
 from submission.packing.adapt import converted
 from submission.packing.predict import Predict
 from submission.packing.systems import Part, System, combined
 from submission.schema import PackageFormat
-from system.data.tau import EvaluationRow, evaluation_list
 from system.editions import Edition
-from system.errors import DataError
 from system.evaluation import Predictions, floored
 
 Keys = list[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The recordings of an evaluation set, in the order of its list."""
-
-    names: tuple[str, ...]  # as the package writes them
-    paths: tuple[Path, ...]
-    devices: tuple[str, ...] | None  # where the list tells them
-
-
-def listed(root: Path, rules: Edition, layout: PackageFormat) -> Listed:
-    """Read an evaluation set's list. Raises DataError for one that is not of this edition."""
-    assert rules.evaluation_list is not None
-    rows = evaluation_list(root, rules.evaluation_list)
-    where = root / rules.evaluation_list
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row.filename.rsplit("/", 1)[-1]
-        if rules.evaluation_pattern and not re.fullmatch(rules.evaluation_pattern, name):
-            example = f"audio/{rules.evaluation_names(1)[0]}"
-            raise DataError(f"{where}: expected names such as {example} (an evaluation set), found {row.filename}")
-        if name in seen:
-            raise DataError(f"{where}: {row.filename} and {seen[name]} would be one row: the package drops folders")
-        seen[name] = row.filename
-    names = tuple(seen.values() if layout.listed_names else seen)
-    return Listed(names, tuple(row.path for row in rows), _devices(rows, rules, where))
-
-
-def _devices(rows: Sequence[EvaluationRow], rules: Edition, where: Path) -> tuple[str, ...] | None:
-    if rules.evaluation_devices is None:
-        return None
-    known = rules.evaluation_devices
-    for row in rows:
-        if row.device not in known:
-            found = f"found {row.device!r} for {row.filename}" if row.device else "found no column device_id"
-            raise DataError(f"{where}: expected a device_id of {', '.join(known)} for each recording, {found}")
-    return tuple(str(row.device) for row in rows)
 
 
 def tables(
@@ -70,7 +29,7 @@ def tables(
         own = own if rules.splits else {"": combined(own)}
         rows = {name: (_test_keys(layout, rules, table), table.probabilities) for name, table in own.items()}
     else:
-        keys: Keys = [(name,) for name in evaluation.names]
+        keys: Keys = [(name,) for name in (evaluation.filenames if layout.listed_names else evaluation.names)]
         values = _by_split(system, evaluation, predict) if rules.splits else _by_device(system, evaluation, predict)
         rows = {name: (keys, table) for name, table in values.items()}
     return {name: output_csv(layout, system.classes, *rows[name]) for name in layout.outputs}

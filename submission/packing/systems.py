@@ -88,12 +88,11 @@ def _labels(layout: PackageFormat, requests: Sequence[SystemRequest], people: Pe
     given = {request.label for request in requests}
     free = (text for n in range(1, MAX_INDEX + 1) if (text := make_label(layout, people, n)) not in given)
     labels = [request.label or next(free) for request in requests]
-    for request, label in zip(requests, labels, strict=True):
+    for label in labels:
         if not re.fullmatch(layout.label_pattern, label):
-            hint = "" if request.label else "; give one with --label"
             raise ConfigError(
                 f"label {label!r}: expected {layout.label_example[:-1]}N, N from 1 to {MAX_INDEX}, with letters, "
-                f"digits and hyphens only, such as {layout.label_example}{hint}"
+                f"digits and hyphens only and no hyphen first, such as {layout.label_example}"
             )
     if len(set(labels)) < len(labels) or len({team_of(label) for label in labels}) > 1:
         raise ConfigError(f"labels {', '.join(labels)}: expected one team and a different last number for each system")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ import torchinfo
 from submission.checks.fault import Fault
 from submission.packing.package import pack
 from system.editions import DEVICES_2025, EDITIONS, SCENES
-from tests.submission.conftest import Example, Examples, Members, ask, faults_of, members_of, write_list, write_wav
+from tests.submission.conftest import (
+    ROWS,
+    Example,
+    Examples,
+    Members,
+    ask,
+    faults_of,
+    members_of,
+    write_list,
+    write_wav,
+)
 
 LABEL, TEAM = "Muller_TU_task1_1", "Muller_TU_task1"
 RATE = 8000
@@ -184,6 +195,19 @@ def test_it_is_installed_and_evaluated_as_the_organisers_do(repository: Path, ev
     assert all(
         abs(float(a[name]) - float(b[name])) < 1e-5 for a, b in zip(again, handed_in, strict=True) for name in SCENES
     )
+
+
+def test_without_the_list_only_the_number_of_recordings_is_known(
+    examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = replace(EDITIONS["2025"], evaluation_rows=ROWS)
+    monkeypatch.setattr(EDITIONS, "_items", {**EDITIONS._items, "2025": rules})
+    members, name = examples["2025"].members, f"predictions/{LABEL}/output.csv"
+    from_1 = {**members, name: members[name].replace(b"\naudio/0.wav", b"\naudio/%d.wav" % ROWS)}
+    assert faults_of(from_1, tmp_path / "x.zip", None, "2025") == []
+    short = {**members, name: members[name].rpartition(b"\naudio/")[0] + b"\n"}
+    (fault,) = faults_of(short, tmp_path / "x.zip", None, "2025")
+    assert fault.message == f"expected {ROWS} different recordings, found {ROWS - 1}"
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

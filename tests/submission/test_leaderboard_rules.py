@@ -132,3 +132,10 @@ def test_an_edition_is_ranked_without_code() -> None:
     terms: dict[str, Any] = {"ranking": "formula", "ranking_terms": (RankTerm("accuracy", 2.0, zero=0.5, one=1.0),)}
     rule = rule_of(replace(EDITIONS["own"], key="2031", **terms))
     assert judge(rule, [{"accuracy": 0.75}, {"accuracy": 1.0}]).points == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("key", ["2021A", "2022"])
+def test_a_ranking_log_loss_is_the_mean_over_classes(key: str) -> None:
+    rule = rule_of(EDITIONS[key])
+    assert (rule.score, rule.higher_is_better) == ("log_loss_macro", False)
+    assert any("averaged over classes" in text for text in rule.unverified)

@@ -141,15 +141,15 @@ def test_devices_that_were_not_tested_are_left_empty_and_told(make_run: MakeRun,
     assert meta["results"]["development_dataset"]["device_wise"]["b"] == {"accuracy": None, "logloss": None}
 
 
-def test_commands_from_another_folder(make_run: MakeRun, tmp_path: Path) -> None:
+def test_commands_from_another_folder(quantized_runs: dict[str, Path], tmp_path: Path) -> None:
     def call(script: str, *words: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "submission" / script), *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    run = make_run()
-    done = call("pack.py", "--edition", "own", "--run", run, "--draft")
+    run = quantized_runs["scenes"]
+    done = call("pack.py", "--edition", "own", "--run", run, "--draft", "--out", "out")
     assert done.returncode == 0, done.stderr
-    zip_path = next((run / "submission").glob("*.zip"))
+    zip_path = next((tmp_path / "out").glob("*.zip"))
     assert call("validate.py", zip_path, "--edition", "own").returncode == 0
     assert call("validate.py", tmp_path / "none.zip", "--edition", "own").returncode == 2
 

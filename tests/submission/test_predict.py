@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quant.graph import read_graph
+from quant.graph_cost import graph_complexity
 from submission.packing.package import pack
 from submission.packing.predict import KEPT, accumulate, predict_recordings, resumed
 from submission.run_parts import load_run
@@ -24,8 +26,9 @@ from system.checkpoint import Checkpoint, save_checkpoint
 from system.editions import EDITIONS, SCENES, Edition
 from system.errors import DataError, RunError
 from system.features import LogMel
+from system.files import write_json
 from system.spec import ExperimentSpec
-from tests.submission.conftest import Examples, MakeRun, ask, members_of, write_list, write_wav
+from tests.submission.conftest import COMPLEXITY, Examples, MakeRun, ask, members_of, write_list, write_wav
 
 RATE = 22_050
 
@@ -58,7 +61,9 @@ def run(make_run: MakeRun) -> Path:
     spec = ExperimentSpec()
     mean, std = generator.normal(-5, 1, 80).astype(np.float32), np.full(80, 2, dtype=np.float32)
     save_checkpoint(folder / "best/model.safetensors", Checkpoint(spec, SCENES, mean, std, {}))
-    write_graph(folder / "quant/brevitas/int8.onnx", generator.normal(size=(80, 10)))
+    graph = folder / "quant/brevitas/int8.onnx"
+    write_graph(graph, generator.normal(size=(80, 10)))
+    write_json(graph.with_name("complexity.json"), {**COMPLEXITY, **graph_complexity(read_graph(graph))})
     return folder
 
 

@@ -68,7 +68,8 @@ def test_people_and_list_are_asked_for_together(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["Muller_TU_task1", "Muller_TU_task1_5", "Mul_ler_TU_task1_1", "../x_TU_task1_1", "M_T_task2_1"]
+    "label",
+    ["-M_TU_task1_1", "Muller_TU_task1", "Muller_TU_task1_5", "Mul_ler_TU_task1_1", "../x_TU_task1_1", "M_T_task2_1"],
 )
 def test_bad_labels(make_run: MakeRun, label: str) -> None:
     refused(ConfigError, ask("2022", make_run(), draft=True, label=label), "Lastname_Institute_task1_1")

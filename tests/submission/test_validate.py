@@ -62,7 +62,7 @@ TABLE_FAULTS = {
     "duplicate in another folder": (line(8, put(0, "audio/1.wav")), 8, "given before, in line 3"),
     "not in the list": (line(8, put(0, "200.wav")), 8, "not in the evaluation list"),
     "row missing": (drop_line(150), None, "148.wav"),
-    "column order": (line(1, lambda fields: [fields[1], fields[0], *fields[2:]]), 1, "found the order"),
+    "column twice": (line(1, put(4, "bus")), 1, "a column occurs twice"),
     "column missing": (line(1, put(4, "monorail")), 1, "missing metro"),
     "not separated by tabs": (lambda content: content.replace(b"\t", b","), 1, "separated by tabs"),
     "not UTF-8": (lambda content: content[:2000] + b"\xff" + content[2000:], None, "UTF-8"),
@@ -131,6 +131,17 @@ META_FAULTS = {
     "repeated key": (lambda content: content + b"results: {}\n", "given before"),
     "alias": (lambda content: b"a: &x [1]\nb: *x\n" + content, "alias"),
     "object": (lambda content: b"a: !!python/name:os.system\n" + content, "not valid YAML"),
+    "a truth that is none": (lambda content: b"a: !!bool maybe\n" + content, "'maybe' is no bool"),
+    "a time that is none": (lambda content: b"a: !!timestamp foo\n" + content, "'foo' is no timestamp"),
+    "a number of no digits": (lambda content: b'a: !!int ""\n' + content, "'' is no int"),
+    "a letter that is none": (lambda content: b'a: "\\UFFFFFFFF"\n' + content, "not valid YAML"),
+    "a count of 400 digits": (at("system.complexity.macs", 10**400), "expected a whole number"),
+    "a loss of 400 digits": (at(f"{RESULTS}.overall.logloss", 10**400), "finite"),
+    "a count of 6000 digits": (
+        lambda content: content.replace(b"  macs: ", b"  macs: 0x" + b"f" * 5000),
+        "found a number of too many digits",
+    ),
+    "half a letter": (at(f"{RESULTS}.class_wise.\ud800", {"accuracy": 1.0, "logloss": 1.0}), "\ud800: expected one of"),
     "deep": (lambda content: b"a: " + b"[" * 100_000, "at most 20 levels"),
     "huge": (lambda content: content + b"#" * (1 << 20), "at most"),
 }
@@ -142,6 +153,7 @@ def test_faults_of_the_meta_file(package: Members, tmp_path: Path, eval_root: Pa
     found = faults_of({**package, META: mutate(package[META])}, tmp_path / "x.zip", eval_root)
     assert any(words in fault.message for fault in found), found
     assert all(fault.file == META for fault in found)
+    assert [str(fault).encode() for fault in found]  # each can be printed
 
 
 def test_a_fault_of_the_meta_file_names_its_line(package: Members, tmp_path: Path, eval_root: Path) -> None:

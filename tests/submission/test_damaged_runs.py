@@ -1,0 +1,59 @@
+"""A run whose files are damaged, or of different models, is refused with one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from submission.packing.package import pack
+from submission.run_parts import load_run
+from system.errors import RunError
+from tests.submission.conftest import ask
+
+Damage = Callable[[Path, Path], object]  # gets the quant/brevitas of a run on scenes, and of one on birds
+
+
+def edited(name: str, **values: Any) -> Damage:
+    def damage(quant: Path, birds: Path) -> None:
+        path = quant / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return damage
+
+
+def copied(*names: str) -> Damage:
+    return lambda quant, birds: [shutil.copy(birds / name, quant / name) for name in names]
+
+
+DAMAGE: dict[str, tuple[Damage, str]] = {
+    "a graph that is none": (lambda quant, birds: (quant / "int8.onnx").write_bytes(b"junk"), "not a whole ONNX file"),
+    "another graph": (copied("int8.onnx"), r"complexity\.json tells of another graph than int8\.onnx: params "),
+    "costs of another": (copied("complexity.json"), r"complexity\.json tells of another graph .* writes both anew"),
+    "other bytes": (edited("complexity.json", total_bytes=5), r"total_bytes 5 instead of [\d,]+; python quant/run\.py"),
+    "a count that is no number": (edited("complexity.json", params=float("nan")), "expected a number at params"),
+    "a graph of other classes": (copied("int8.onnx", "complexity.json"), "has 11 outputs, but predictions.csv 10"),
+    "a temperature without value": (edited("scores.json", temperature={"x": 1}), r"a number above 0 at temperature\.v"),
+    "a temperature of 0": (edited("scores.json", temperature={"value": 0}), r"a number above 0 at temperature\.value"),
+    "a score that is no number": (edited("scores.json", accuracy=float("nan")), "expected a number at accuracy"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_told(name: str, quantized_runs: dict[str, Path], tmp_path: Path) -> None:
+    damage, words = DAMAGE[name]
+    run = shutil.copytree(quantized_runs["scenes"], tmp_path / "run")
+    assert load_run(run, "brevitas").onnx.is_file()
+    damage(run / "quant/brevitas", quantized_runs["birds"] / "quant/brevitas")
+    with pytest.raises(RunError, match=words):
+        load_run(run, "brevitas")
+
+
+def test_a_temperature_that_nobody_fitted(quantized_runs: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(quantized_runs["scenes"], tmp_path / "run")
+    edited("scores.json", temperature={"value": 2.0})(run / "quant/brevitas", run)
+    assert pack(ask("own", run, draft=True)).draft

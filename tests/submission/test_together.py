@@ -1,0 +1,41 @@
+"""What a killed command left is removed by the next one; what a living one is at work in is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from submission.packing.together import together
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLED = """
+import sys, time
+from pathlib import Path
+from submission.packing.together import together
+with together(Path(sys.argv[1])) as place:
+    (place / "x.zip").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def write(out: Path) -> list[str]:
+    with together(out) as place:
+        (place / "y.zip").write_text("whole")
+    return sorted(path.suffix for path in out.iterdir())
+
+
+def test_leftovers(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert write(tmp_path) == [".part", ".zip"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert write(tmp_path) == [".zip"]
+    assert os.listdir(tmp_path) == ["y.zip"]
