@@ -129,6 +129,13 @@ def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "48 annotated events" in capsys.readouterr().out
 
 
+def test_of_a_folder_an_event_ends_with_its_clip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tone = 0.2 * np.sin(2 * np.pi * TONES["high"] * np.arange(round(0.5 * RATE)) / RATE)  # two and a half segments
+    soundfile.write(tmp_path / "tone.wav", tone + 0.01 * np.random.default_rng(0).standard_normal(len(tone)), RATE)
+    system_run.main(["predict", "--run", str(run), "--device", "cpu", str(tmp_path)])
+    assert capsys.readouterr().out == f"{tmp_path / 'tone.wav'}\t0\t0.5\thigh\n"
+
+
 def test_a_package_is_refused(run: Path) -> None:
     with pytest.raises(FormatError, match="a run on events is scored, not packed or ranked"):
         pack.main(["--edition", "own", "--run", str(run), "--draft"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ CODE_VERSION = 1
 """Raised whenever this module makes other samples from the same files."""
 
 LARGEST = 2.0**31  # of a sample: that of 32-bit integers written as floats; nothing that was recorded is beyond
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # of recordings that are looked for in folders
 READERS = 2
 CLIPS_IN_FLIGHT = 64  # bounds the memory of a large set
 
@@ -44,6 +46,26 @@ class AudioCache:
 
 class Damaged(DataError):
     """One recording cannot be used."""
+
+
+def recordings_in(sources: Iterable[Path]) -> Iterator[Path]:
+    """Files as given, folders as the recordings in them. Raises DataError for a folder without any."""
+    for source in sources:
+        if not source.is_dir():
+            yield source
+            continue
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise DataError(f"{source}: expected recordings ({', '.join(SUFFIXES)}), found none in this folder")
+        yield from found
+
+
+def seconds_of(path: Path) -> float:
+    """How long a recording is; unlimited if its header cannot be read, which reading its samples will tell."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, RuntimeError):
+        return math.inf
 
 
 def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:

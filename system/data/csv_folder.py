@@ -8,8 +8,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import soundfile
-
+from system.data.audio import seconds_of
 from system.data.folds import DATASETS, LABEL_SEPARATOR, Clip, DatasetFolds, Event, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError
@@ -119,18 +118,10 @@ def _read_events(path: Path, clips: dict[str, Path]) -> dict[str, tuple[Event, .
             if name not in clips:
                 raise row.fault(f"{name} is not listed in {META}")
             if name not in seconds:
-                seconds[name] = _seconds(clips[name])
+                seconds[name] = seconds_of(clips[name])
             found[name].append((_event(row, seconds[name]), row.line))
             step(1)
     return {name: _in_order(path, found[name]) for name in clips}
-
-
-def _seconds(path: Path) -> float:
-    """How long a clip is; unlimited if its header cannot be read, which reading its samples will tell."""
-    try:
-        return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, RuntimeError):
-        return math.inf
 
 
 def _event(row: Row, seconds: float) -> Event:
