@@ -117,6 +117,12 @@ def test_fold_that_is_not_there(root: Path) -> None:
         read(root, fold=9)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_folds_are_numbered_as_one_likes(root: Path, number: int) -> None:
+    write_meta(root, "filename,label,fold", *(f"{name},{label},{number if f == 1 else f}" for name, label, f in ROWS))
+    assert {clip.filename for clip in read(root, fold=number).test} == {name for name, _, fold in ROWS if fold == 1}
+
+
 def test_only_one_fold(root: Path) -> None:
     write_meta(root, "filename,label,fold", *(f"{name},{label},1" for name, label, _ in ROWS))
     with pytest.raises(DataError, match="training fold is empty"):
