@@ -12,6 +12,7 @@ import pytest
 from system.budget import Budget
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
+from system.features import check_bands
 from system.files import write_yaml
 from system.models.catalog import model_spec
 from system.models.network import complexity
@@ -242,6 +243,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "system" / "configs").gl
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_published_experiment_is_whole_and_within_its_budget(path: Path) -> None:
     spec = from_command_line("--config", str(path))
+    check_bands(spec.features)
     cost = complexity(spec.model, spec.input_shape(), 10)
     if spec.budget is not None:
         assert Budget.parse(spec.budget).excess(cost.totals()) == {}
