@@ -36,7 +36,7 @@ def train(args: argparse.Namespace) -> None:
     if same and (best / "scores.json").is_file():
         print(f"{best} is finished; nothing to do")
         return
-    complexity_report(spec, classes=2)  # a budget or a model that cannot be is refused before any audio is read
+    complexity_report(spec, classes=1)  # a budget or a model that cannot be is refused before any audio is read
     data = prepare(spec.data, spec.features, spec.seed)
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")

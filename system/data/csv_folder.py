@@ -56,6 +56,11 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
             f"({len(shared)} such sources); recordings of one source must stay in one fold"
         )
     classes = sorted({label for clip in training + test for label in clip.labels})
+    if len(classes) == 1 and listed[0][0].events is None:
+        raise DataError(
+            f"{root / META}: expected at least two classes, found only {classes[0]!r}; whether one sound is there or "
+            f"not is learnt from an {EVENTS}"
+        )
     return split_folds("csv", root, classes, training, test, data, seed)
 
 

@@ -148,6 +148,12 @@ def test_only_one_fold(root: Path) -> None:
         read(root)
 
 
+def test_one_class_alone_is_no_scene(root: Path) -> None:
+    write_meta(root, "filename,label,fold", *(f"{name},dog,{fold}" for name, _, fold in ROWS))
+    with pytest.raises(DataError, match=r"meta\.csv: expected at least two classes, found only 'dog'; .* events\.csv"):
+        read(root)
+
+
 def test_source_in_two_folds(root: Path) -> None:
     lines = [f"{name},{label},{fold},same" for name, label, fold in ROWS]
     write_meta(root, "filename,label,fold,source_id", *lines)
