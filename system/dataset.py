@@ -129,6 +129,11 @@ def _folds(data: DataSpec, seed: int) -> tuple[DatasetFolds, list[Clip]]:
     return folds, [*folds.train, *folds.validation, *folds.test]
 
 
+def classes_of(data: DataSpec, seed: int) -> tuple[str, ...]:
+    """The classes of a data set, from its lists: no recording is read. Raises DataError."""
+    return _folds(data, seed)[0].classes
+
+
 def samples_of(
     data: DataSpec, sample_rate: int, seed: int, filename: Sequence[str], segment: np.ndarray
 ) -> tuple[AudioCache, np.ndarray]:

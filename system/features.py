@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +61,18 @@ def mel_filters(spec: FeatureSpec) -> Tensor:
 
 def check_bands(spec: FeatureSpec) -> None:
     """Raises ConfigError for a band so narrow that it reads no bin of the spectrum: all sounds are alike to it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchaudio says it too, and goes on
-        deaf = int((~mel_filters(spec).any(dim=0)).sum())
-    if deaf:
+    if deaf := _deaf(spec):
         raise ConfigError(
             f"features.n_mels: expected bands that each read the spectrum, found {deaf} of {spec.n_mels} that lie "
             f"between its {spec.n_fft // 2 + 1} bins; take fewer, or a longer features.n_fft"
         )
+
+
+@lru_cache(maxsize=512)  # a search asks for each of its candidates
+def _deaf(spec: FeatureSpec) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchaudio says it too, and goes on
+        return int((~mel_filters(spec).any(dim=0)).sum())
 
 
 def _span(filters: Tensor) -> tuple[int, int]:
