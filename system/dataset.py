@@ -134,6 +134,11 @@ def classes_of(data: DataSpec, seed: int) -> tuple[str, ...]:
     return _folds(data, seed)[0].classes
 
 
+def paths_of(data: DataSpec, seed: int) -> dict[str, Path]:
+    """Where each recording lies, by its name in the lists. Raises DataError."""
+    return {clip.filename: clip.path for clip in _folds(data, seed)[1]}
+
+
 def samples_of(
     data: DataSpec, sample_rate: int, seed: int, filename: Sequence[str], segment: np.ndarray
 ) -> tuple[AudioCache, np.ndarray]:

@@ -29,6 +29,7 @@ def train(args: argparse.Namespace) -> None:
     check_devices(check_device(args.device), args.devices, args.nodes)
     from system.dataset import prepare
     from system.experiment import budget_of, check_sources, complexity_report, show_scores, train_and_report
+    from system.overview import absences
     from system.runs import check_same, locked, provenance, write_settings
 
     best: Path = args.run / "best"
@@ -40,6 +41,8 @@ def train(args: argparse.Namespace) -> None:
     data = prepare(spec.data, spec.features, spec.seed)
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
+    for line in absences(data) if is_first() else ():
+        print(line, file=sys.stderr)
     check_sources(spec, data, args.device)
     together = {"devices": args.devices, "nodes": args.nodes}
     if not is_first():
@@ -260,22 +263,14 @@ def roadmap(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    from system.dataset import prepare
+    from system.dataset import paths_of, prepare
     from system.options import experiment
+    from system.overview import overview
 
     spec = experiment(args)
     prepared = prepare(spec.data, spec.features, spec.seed)
-    print(f"{prepared.name}: {len(prepared.classes)} classes ({', '.join(prepared.classes)})")
-    print(f"  checksum {prepared.checksum}")
-    for name in ("train", "validation", "test"):
-        part = getattr(prepared, name)
-        devices = ", ".join(f"{device} {part.device.count(device)}" for device in sorted(set(part.device)))
-        print(f"  {name}: {len(part)} segments of {len(set(part.filename))} clips, "
-              f"{len(set(part.source))} sources; devices: {devices}")  # fmt: skip
-    if prepared.events is not None:
-        print(f"  {sum(map(len, prepared.events.values()))} annotated events")
-    if prepared.skipped:
-        print(f"  {prepared.skipped} damaged recordings left out")
+    for line in overview(prepared, paths_of(spec.data, spec.seed)):
+        print(line)
 
 
 def main(argv: list[str]) -> None:
