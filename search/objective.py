@@ -16,9 +16,9 @@ from search import space as table
 from search import storage
 from search.claims import signs_of_life
 from search.fidelity import Curve, stops
-from search.fit_width import Fitted, fit_width
-from search.same_network import plainest
-from search.space import BUDGET, DEFAULT, Choices, Space
+from search.fit_choices import fit_choices
+from search.fit_width import Fitted
+from search.space import DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
 from system.errors import TrainingError
@@ -45,18 +45,7 @@ class Objective:
     fit: Fit | None = None  # in place of a training, in tests and measurements of the search itself
 
     def fitted(self, choices: Choices) -> Fitted:
-        shape = self.experiment.changed(features=table.features_of(choices, self.experiment.features)).input_shape()
-        quant = table.precision_of(choices, self.experiment.quant)
-        classes = len(self.data.classes)
-        found = fit_width(table.spec_of(choices), self.budget_of(choices), shape, classes, quant=quant)
-        if found.spec is None or found.cost is None:
-            return found
-        return found._replace(spec=plainest(found.spec, found.cost, shape, classes, quant))
-
-    def budget_of(self, choices: Choices) -> Budget:
-        """What the width of these choices is solved for."""
-        level = choices.get(BUDGET, self.budgets[0].text)
-        return next(budget for budget in self.budgets if budget.text == level)
+        return fit_choices(choices, self.experiment, self.budgets, len(self.data.classes))
 
     def described(self, choices: Choices, fitted: Fitted) -> dict[str, Any]:
         """The attributes of a trial that say what is trained."""

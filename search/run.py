@@ -12,6 +12,7 @@ import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if __name__ == "__main__":
 from system.errors import ConfigError, RunError, guarded
 
 if TYPE_CHECKING:
+    from search.impossible import Fit
     from search.worker import Plan
     from system.spec import ExperimentSpec
 
@@ -98,10 +100,11 @@ def main(argv: list[str]) -> None:
     check_device(args.device)
     from search import space
     from search.dry_run import dry_run
+    from search.fit_choices import fit_choices
     from search.impossible import refuse_impossible
     from search.storage import bind
     from search.worker import Plan
-    from system.dataset import prepare
+    from system.dataset import classes_of, prepare
     from system.runs import check_same, locked, provenance, write_settings
 
     rows = space.read_space(args.space)
@@ -117,21 +120,29 @@ def main(argv: list[str]) -> None:
     settings = {**short.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
     refuse_other_winner(run, spec.train.epochs, args.finalists)
+    every = space.with_levels(rows, [budget.text for budget in budgets])
+    levels = [(budget, space.within(every, budget.text)) for budget in budgets]
+
+    def refuse(classes: int) -> Fit:
+        fit = partial(fit_choices, experiment=short, budgets=budgets, classes=classes)
+        for budget, narrowed in levels:
+            refuse_impossible(budget, narrowed, fit)
+        return fit
+
+    refuse(1)  # the fewest there can be, before anything is read
+    if args.dry_run:
+        fit = refuse(len(classes_of(spec.data, spec.seed)))
+        for place, (budget, narrowed) in enumerate(levels):
+            print(end="\n" if place else "")
+            dry_run(args.dry_run, budget, narrowed, fit, spec.seed)
+        return
     data = prepare(spec.data, spec.features, spec.seed)
+    refuse(len(data.classes))
     plan = Plan(
         experiment=short, budgets=budgets, space=rows, int8=args.objective == "int8", trials=args.trials, run=run,
         url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, reclaim=args.reclaim,
         device=args.device,
     )  # fmt: skip
-    objective = plan.objective(data)
-    levels = [(budget, space.within(objective.space, budget.text)) for budget in budgets]
-    for budget, narrowed in levels:
-        refuse_impossible(budget, narrowed, objective.fitted)
-    if args.dry_run:
-        for place, (budget, narrowed) in enumerate(levels):
-            print(end="\n" if place else "")
-            dry_run(args.dry_run, budget, narrowed, objective.fitted, spec.seed)
-        return
     if args.storage:
         plan.open()
 

@@ -41,6 +41,8 @@ _COUNT = re.compile(_NUMBER + r"(k|M|)_(params|macs)")
 _BYTES = re.compile(_NUMBER + r"(B|kB|MB|KiB|MiB)(_activations)?")
 _LATENCY = re.compile(_NUMBER + r"(ms)_(latency)")
 
+_LETTERS = {unit.lower(): unit for unit in (*COUNT_UNITS, *BYTE_UNITS)}
+
 Amount = int | float  # float: milliseconds
 Costs = Mapping[str, Any] | Callable[[str], Any]  # keys of complexity.json -> amounts
 
@@ -65,7 +67,7 @@ class Budget:
         while rest:
             match = _COUNT.match(rest) or _BYTES.match(rest) or _LATENCY.match(rest)
             if match is None or rest[match.end() : match.end() + 1] not in ("", "_") or match.end() + 1 == len(rest):
-                raise BudgetError(f"budget {text!r}: cannot read {rest!r}; expected {GRAMMAR}")
+                raise BudgetError(f"budget {text!r}: cannot read {rest!r}{_meant(text)}; expected {GRAMMAR}")
             number, unit, noun = match.groups()
             if match.re is _COUNT:
                 quantity, factor = noun, COUNT_UNITS[unit]
@@ -125,3 +127,14 @@ class Budget:
         if quantity == "macs" and self.view != "strictest":
             return f"macs_{self.view}"
         return QUANTITIES[quantity][0]
+
+
+def _meant(text: str) -> str:
+    """Asks whether the budget is meant that the same text is in the right capital and small letters, if it is one."""
+    near = re.sub("(?<=[0-9])[a-z]+", lambda unit: _LETTERS.get(unit[0], unit[0]), text.lower())
+    if near == text:
+        return ""
+    try:
+        return f", did you mean {Budget.parse(near).text!r}?"
+    except BudgetError:
+        return ""

@@ -15,9 +15,10 @@ from system.data.audio import AudioCache, cached_audio, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
 from system.data.devices import DeviceResponses
 from system.data.folds import DATASETS, Clip, DatasetFolds, Event
+from system.data.parts import Rows, check_heard, check_left, of_device, rows_of
 from system.data.recordings import Recordings, recordings_of
 from system.errors import ConfigError, DataError
-from system.features import LogMel
+from system.features import LogMel, check_bands
 from system.progress import progress
 from system.spec import DataSpec, FeatureSpec
 
@@ -69,31 +70,24 @@ class PreparedData:
         return "scene" if self.events is None else "events"
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Which segment of the audio cache is heard through which device, in one part."""
-
-    audio: np.ndarray  # (n,) int64, row of the audio cache
-    clip: tuple[Clip, ...]
-    device: tuple[str, ...]
-
-
 def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     """Load a data set's folds and the features of all its segments, from the cache if nothing changed.
 
     `seed` draws the validation part; with `data.refit` everything is in the training part and the others are empty.
-    Raises DataError for anything wrong with the recordings or lists, ConfigError for an unknown data set or a segment
-    too short for the features.
+    Raises DataError for anything wrong with the recordings or lists, ConfigError for an unknown data set, a segment
+    too short for the features, or mel bands too narrow for them.
     """
     _segment_length(data.segment_seconds, features)
+    check_bands(features)
     folds, clips = _folds(data, seed)
     responses = load_devices(data, features.sample_rate)
     audio = cached_audio(clips, features.sample_rate, data.segment_seconds, data.silence_rms, data.skip_bad)
     drawn = devices.REFIT_TENTHS if data.refit else devices.TRAINING_TENTHS
-    rows = {part: _rows(getattr(folds, part), audio, part, responses, drawn) for part in PARTS}
-    _check_left(folds, rows)
+    rows = {part: rows_of(getattr(folds, part), audio, part, responses, drawn) for part in PARTS}
+    check_left(folds, rows)
     if data.device is not None:
-        rows = {part: _of_device(chosen, data.device, part) for part, chosen in rows.items()}
+        rows = {part: of_device(chosen, data.device, part) for part, chosen in rows.items()}
+    check_heard(folds, audio.samples, rows["train"], data.silence_rms)
     key = digest(
         [
             CODE_VERSION,
@@ -133,6 +127,16 @@ def _folds(data: DataSpec, seed: int) -> tuple[DatasetFolds, list[Clip]]:
     folds = DATASETS[data.dataset](data, seed)
     folds = folds.everything() if data.refit else folds
     return folds, [*folds.train, *folds.validation, *folds.test]
+
+
+def classes_of(data: DataSpec, seed: int) -> tuple[str, ...]:
+    """The classes of a data set, from its lists: no recording is read. Raises DataError."""
+    return _folds(data, seed)[0].classes
+
+
+def paths_of(data: DataSpec, seed: int) -> dict[str, Path]:
+    """Where each recording lies, by its name in the lists. Raises DataError."""
+    return {clip.filename: clip.path for clip in _folds(data, seed)[1]}
 
 
 def samples_of(
@@ -196,56 +200,9 @@ def _log_mel(front_end: LogMel, segments: np.ndarray) -> np.ndarray:
         return front_end(torch.from_numpy(np.ascontiguousarray(segments))).numpy()
 
 
-def _rows(
-    clips: Sequence[Clip], audio: AudioCache, part: str, responses: DeviceResponses | None, drawn: Sequence[str]
-) -> _Rows:
-    """The segments of a part in file order; in the test part once for every device of the protocol.
-
-    `drawn`: the devices that a segment of any other part is heard through, each as often as it is meant to be.
-    """
-    clip_of = {clip.filename: clip for clip in clips}
-    mine = [clip_of.get(filename) for filename in audio.filename]
-    kept = [(row, mine[clip]) for row, clip in enumerate(audio.clip.tolist()) if mine[clip] is not None]
-    numbers = audio.segment.tolist()
-    chosen: list[tuple[int, Clip, str]] = []
-    for row, clip in kept:
-        assert clip is not None
-        if responses is None:
-            heard: tuple[str, ...] = (clip.device,)
-        elif part == "test":
-            heard = (devices.AS_RECORDED, *devices.SEEN, *devices.UNSEEN)
-        else:
-            heard = (devices.training_device(clip.filename, numbers[row], drawn),)
-        chosen.extend((row, clip, device) for device in heard)
-    return _Rows(
-        audio=np.array([row for row, _, _ in chosen], np.int64),
-        clip=tuple(clip for _, clip, _ in chosen),
-        device=tuple(device for _, _, device in chosen),
-    )
-
-
-def _of_device(rows: _Rows, device: str, part: str) -> _Rows:
-    """The segments heard through one device. Raises DataError if a part has none."""
-    chosen = [row for row, name in enumerate(rows.device) if name == device]
-    if rows.clip and not chosen:
-        known = ", ".join(sorted(set(rows.device)))
-        raise DataError(f"data.device: expected a device of the {part} part ({known}), found {device!r}")
-    return _Rows(rows.audio[chosen], tuple(rows.clip[row] for row in chosen), (device,) * len(chosen))
-
-
-def _check_left(folds: DatasetFolds, rows: dict[str, _Rows]) -> None:
-    """Leaving damaged recordings out must not empty a part or take a class out of the training part."""
-    for part, chosen in rows.items():
-        if getattr(folds, part) and not chosen.clip:
-            raise DataError(f"{folds.root}: every recording of the {part} part is damaged")
-    missing = sorted(set(folds.classes) - {label for clip in set(rows["train"].clip) for label in clip.labels})
-    if missing:
-        raise DataError(f"{folds.root}: every recording of class {missing[0]!r} in the training part is damaged")
-
-
 def _compute(
     path: Path,
-    parts: Sequence[_Rows],
+    parts: Sequence[Rows],
     samples: np.ndarray,
     responses: DeviceResponses | None,
     features: FeatureSpec,
@@ -268,7 +225,7 @@ def _compute(
             step(stop - start)
 
 
-def _segments(features: np.ndarray, rows: _Rows, audio: AudioCache, classes: Sequence[str], seconds: float) -> Segments:
+def _segments(features: np.ndarray, rows: Rows, audio: AudioCache, classes: Sequence[str], seconds: float) -> Segments:
     number = {label: index for index, label in enumerate(classes)}
     several = any(clip.events is not None for clip in rows.clip)
     return Segments(
@@ -298,7 +255,7 @@ def _sounding(clips: Sequence[Clip], segment: np.ndarray, number: Mapping[str, i
     return label
 
 
-def _recordings(rows: _Rows, audio: AudioCache, responses: DeviceResponses | None, drawn: Sequence[str]) -> Recordings:
+def _recordings(rows: Rows, audio: AudioCache, responses: DeviceResponses | None, drawn: Sequence[str]) -> Recordings:
     """The training part as samples, with the devices it is heard through, and those it must not be."""
     if responses is None:
         device = np.array([0 if clip.recorded else -1 for clip in rows.clip], np.int64)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from system.errors import ConfigError
 from system.spec import FeatureSpec
 
 BANDS_AT_ONCE = 32  # neighbours, which read few of the bins: the whole matrix is nearly all zeros
@@ -26,10 +30,7 @@ class LogMel(nn.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        highest = spec.f_max if spec.f_max is not None else spec.sample_rate // 2
-        filters = melscale_fbanks(
-            spec.n_fft // 2 + 1, spec.f_min, highest, spec.n_mels, spec.sample_rate, norm="slaney", mel_scale="slaney"
-        )
+        filters = mel_filters(spec)
         self.register_buffer("window", torch.hann_window(spec.win_length), persistent=False)
         self.register_buffer("filters", filters, persistent=False)
         self.spans = [_span(some) for some in filters.split(BANDS_AT_ONCE, dim=1)]
@@ -48,6 +49,30 @@ class LogMel(nn.Module):
         bands = self.filters.split(BANDS_AT_ONCE, dim=1)
         heard = [power[..., low:high] @ some[low:high] for (low, high), some in zip(self.spans, bands, strict=True)]
         return torch.cat(heard, dim=2).transpose(1, 2)
+
+
+def mel_filters(spec: FeatureSpec) -> Tensor:
+    """(bins, mel bands)"""
+    highest = spec.f_max if spec.f_max is not None else spec.sample_rate // 2
+    return melscale_fbanks(
+        spec.n_fft // 2 + 1, spec.f_min, highest, spec.n_mels, spec.sample_rate, norm="slaney", mel_scale="slaney"
+    )
+
+
+def check_bands(spec: FeatureSpec) -> None:
+    """Raises ConfigError for a band so narrow that it reads no bin of the spectrum: all sounds are alike to it."""
+    if deaf := _deaf(spec):
+        raise ConfigError(
+            f"features.n_mels: expected bands that each read the spectrum, found {deaf} of {spec.n_mels} that lie "
+            f"between its {spec.n_fft // 2 + 1} bins; take fewer, or a longer features.n_fft"
+        )
+
+
+@lru_cache(maxsize=512)  # a search asks for each of its candidates
+def _deaf(spec: FeatureSpec) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchaudio says it too, and goes on
+        return int((~mel_filters(spec).any(dim=0)).sum())
 
 
 def _span(filters: Tensor) -> tuple[int, int]:

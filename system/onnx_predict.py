@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import cut, read_mono
+from system.data.audio import cut, read_mono, recordings_in
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, DataError, RunError
 from system.evaluation import probabilities_of
@@ -29,7 +29,6 @@ from system.runs import first_run
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
 SUFFIXES = (".onnx", ".ort")
-RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # looked for in folders
 BATCH = 16
 KEY = "tinyscene.description"
 
@@ -183,7 +182,7 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
         raise ConfigError(
             f"--hop: expected seconds up to a segment's {about.segment_samples / about.sample_rate:g}, found {hop:g}"
         )
-    for source in recordings(sources):
+    for source in recordings_in(sources):
         if str(source) == "-":
             windows, batch = stream_windows(pcm or Pcm(), about, step), 1
         else:
@@ -215,18 +214,6 @@ def timed(classifier: Classifier, windows: Iterable[Window], batch: int) -> Iter
             yield from run()
     if waiting:
         yield from run()
-
-
-def recordings(sources: Iterable[Path]) -> Iterator[Path]:
-    """Files as given, folders as the recordings in them. Raises DataError for a folder without any."""
-    for source in sources:
-        if not source.is_dir():
-            yield source
-            continue
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in RECORDINGS and path.is_file())
-        if not found:
-            raise DataError(f"{source}: expected recordings ({', '.join(RECORDINGS)}), found none in this folder")
-        yield from found
 
 
 def file_windows(path: Path, about: Description, hop: float | None, step: int) -> Iterator[Window]:

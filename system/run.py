@@ -29,6 +29,7 @@ def train(args: argparse.Namespace) -> None:
     check_devices(check_device(args.device), args.devices, args.nodes)
     from system.dataset import prepare
     from system.experiment import budget_of, check_sources, complexity_report, show_scores, train_and_report
+    from system.overview import absences
     from system.runs import check_same, locked, provenance, write_settings
 
     best: Path = args.run / "best"
@@ -36,10 +37,12 @@ def train(args: argparse.Namespace) -> None:
     if same and (best / "scores.json").is_file():
         print(f"{best} is finished; nothing to do")
         return
-    complexity_report(spec, classes=2)  # a budget or a model that cannot be is refused before any audio is read
+    complexity_report(spec, classes=1)  # a budget or a model that cannot be is refused before any audio is read
     data = prepare(spec.data, spec.features, spec.seed)
     if budget := budget_of(spec):
         budget.check(complexity_report(spec, len(data.classes)), "the model of this experiment")
+    for line in absences(data) if is_first() else ():
+        print(line, file=sys.stderr)
     check_sources(spec, data, args.device)
     together = {"devices": args.devices, "nodes": args.nodes}
     if not is_first():
@@ -131,13 +134,9 @@ def predict(args: argparse.Namespace) -> None:
         raise ConfigError("predict: expected one of --run, --checkpoint and --model FILE.onnx, found none")
     if args.hop is not None or args.rate is not None or args.format or Path("-") in args.files:
         raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
-    import numpy as np
-    import torch
-
+    from system import float_predict
     from system.checkpoint import load_checkpoint
-    from system.dataset import stream_features
-    from system.evaluation import probabilities_of
-    from system.events import decode, event_probabilities
+    from system.data.audio import recordings_in
     from system.options import check_device
 
     device = check_device(args.device)
@@ -148,27 +147,13 @@ def predict(args: argparse.Namespace) -> None:
         found = checkpoint.spec.model.plain()
         if other := [key for key, value in model_spec(args.model).plain().items() if value != found[key]]:
             raise RunError(f"--model {args.model}: the checkpoint holds another network, by its {', '.join(other)}")
+    files = list(recordings_in(args.files))
     if args.embeddings:
         from system.embeddings import write_embeddings
 
-        print(write_embeddings(args.embeddings, checkpoint, args.files, device))
+        print(write_embeddings(args.embeddings, checkpoint, files, device))
         return
-    network, spec = checkpoint.network().to(device), checkpoint.spec
-    active: dict[int, list[np.ndarray]] = {}  # recording -> (classes,) of bool for each of its segments
-    with torch.inference_mode():
-        for rows, features in stream_features(args.files, spec.features, spec.data.segment_seconds):
-            batch = torch.from_numpy(checkpoint.standardize(features)).to(device)
-            logits = network(batch).cpu().numpy()
-            if checkpoint.thresholds is not None:
-                for row, p in zip(rows.tolist(), event_probabilities(logits), strict=True):
-                    active.setdefault(row, []).append(p >= checkpoint.thresholds)
-                continue
-            for row, p in zip(rows, probabilities_of(logits, checkpoint.temperature), strict=True):
-                print(f"{args.files[row]}\t{checkpoint.classes[p.argmax()]}\t{p.max():.4f}")
-    for row, segments in active.items():
-        numbers = np.arange(len(segments))
-        for event in decode(np.array(segments), numbers, checkpoint.classes, spec.data.segment_seconds):
-            print(f"{args.files[row]}\t{event.onset:g}\t{event.offset:g}\t{event.label}")
+    float_predict.predict(checkpoint, files, device)
 
 
 def predict_onnx(args: argparse.Namespace) -> None:
@@ -278,22 +263,14 @@ def roadmap(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    from system.dataset import prepare
+    from system.dataset import paths_of, prepare
     from system.options import experiment
+    from system.overview import overview
 
     spec = experiment(args)
     prepared = prepare(spec.data, spec.features, spec.seed)
-    print(f"{prepared.name}: {len(prepared.classes)} classes ({', '.join(prepared.classes)})")
-    print(f"  checksum {prepared.checksum}")
-    for name in ("train", "validation", "test"):
-        part = getattr(prepared, name)
-        devices = ", ".join(f"{device} {part.device.count(device)}" for device in sorted(set(part.device)))
-        print(f"  {name}: {len(part)} segments of {len(set(part.filename))} clips, "
-              f"{len(set(part.source))} sources; devices: {devices}")  # fmt: skip
-    if prepared.events is not None:
-        print(f"  {sum(map(len, prepared.events.values()))} annotated events")
-    if prepared.skipped:
-        print(f"  {prepared.skipped} damaged recordings left out")
+    for line in overview(prepared, paths_of(spec.data, spec.seed)):
+        print(line)
 
 
 def main(argv: list[str]) -> None:
@@ -339,7 +316,7 @@ def main(argv: list[str]) -> None:
                    help="of raw samples from standard input, mono (default: s16le)")  # fmt: skip
     p.add_argument("--embeddings", type=Path, metavar="FILE.npz",
                    help="write embeddings of recordings, segments and time steps, not labels (system/embeddings.py)")
-    p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="with FILE.onnx also folders, or - (a stream)")
+    p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="or folders; with FILE.onnx also - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true")

@@ -16,6 +16,7 @@ from system.config import Spec
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Pair = tuple[Positive, Positive]
+LARGEST_SEED = 2**32 - 1  # of NumPy's older generators, by which scikit-learn splits
 
 
 def _odd(value: tuple[int, int]) -> tuple[int, int]:
@@ -35,9 +36,11 @@ class DataSpec(Spec):
 
     dataset: str = "made"
     root: str | None = None
-    fold: Positive = 1
-    segment_seconds: Annotated[float, Field(gt=0)] = 1.0
-    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2  # of the training fold, by source; 0: none
+    fold: int = 1  # as the data set numbers them, from 0 too
+    segment_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    # of the training fold, by source; 0: none. It is one of n parts, n the whole number nearest to 1 / share: 0.3 gives
+    # a third and 0.4 a half; a class of fewer than n clips, if it is the largest, makes n smaller
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     silence_rms: Annotated[float, Field(ge=0)] = 1e-4  # segments of longer clips below this are padding
     device: str | None = None  # every part is of this device alone
     device_irs: str | None = None  # folder of microphone impulse responses: the device protocol
@@ -310,7 +313,7 @@ class ExperimentSpec(Spec):
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted
     temperature: Annotated[float, Field(gt=0)] | None = None  # of the softmax; None: fitted on validation
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     provenance: dict[str, Any] | None = None  # written into run folders: versions, commit, data checksum
 
     def input_shape(self) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,33 @@ def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     ]
     system_run.main(["data", "--dataset", "csv", "--data-root", str(folder)])
     assert "48 annotated events" in capsys.readouterr().out
+
+
+def test_of_a_folder_an_event_ends_with_its_clip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tone = 0.2 * np.sin(2 * np.pi * TONES["high"] * np.arange(round(0.5 * RATE)) / RATE)  # two and a half segments
+    soundfile.write(tmp_path / "tone.wav", tone + 0.01 * np.random.default_rng(0).standard_normal(len(tone)), RATE)
+    system_run.main(["predict", "--run", str(run), "--device", "cpu", str(tmp_path)])
+    assert capsys.readouterr().out == f"{tmp_path / 'tone.wav'}\t0\t0.5\thigh\n"
+
+
+def test_whether_one_sound_is_there_is_a_task_of_its_own(
+    folder: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(folder, root)
+    header, *events = (root / "events.csv").read_text().splitlines()
+    (root / "events.csv").write_text("\n".join([header, *(line for line in events if line.endswith(",high"))]) + "\n")
+    words = [word for setting in [*SETTINGS, "train.epochs=3"] for word in ("--set", setting)]
+    common = ["--run", str(tmp_path / "r"), "--device", "cpu"]
+    system_run.main(["train", "--dataset", "csv", "--data-root", str(root), *words, *common])
+    quant_run.main(["ptq", *common])
+    assert read(tmp_path / "r/quant/brevitas/parity.json")["argmax_agreement"] == 1.0
+    assert list(read(tmp_path / "r/quant/brevitas/scores.json")["thresholds"]) == ["high"]
+    capsys.readouterr()
+    integers = str(tmp_path / "r/quant/brevitas/int8.onnx")
+    for model in ["--run", str(tmp_path / "r")], ["--model", integers]:
+        system_run.main(["predict", *model, str(root / "1.wav")])
+        assert "\thigh" in capsys.readouterr().out
 
 
 def test_a_package_is_refused(run: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from system.progress import progress
 CODE_VERSION = 1
 """Raised whenever this module makes other samples from the same files."""
 
+LARGEST = 2.0**31  # of a sample: that of 32-bit integers written as floats; nothing that was recorded is beyond
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # of recordings that are looked for in folders
 READERS = 2
 CLIPS_IN_FLIGHT = 64  # bounds the memory of a large set
 
@@ -45,6 +48,26 @@ class Damaged(DataError):
     """One recording cannot be used."""
 
 
+def recordings_in(sources: Iterable[Path]) -> Iterator[Path]:
+    """Files as given, folders as the recordings in them. Raises DataError for a folder without any."""
+    for source in sources:
+        if not source.is_dir():
+            yield source
+            continue
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise DataError(f"{source}: expected recordings ({', '.join(SUFFIXES)}), found none in this folder")
+        yield from found
+
+
+def seconds_of(path: Path) -> float:
+    """How long a recording is; unlimited if its header cannot be read, which reading its samples will tell."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, RuntimeError):
+        return math.inf
+
+
 def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
     """Decode one recording to (samples,) float32 at `sample_rate`, with the checksum of its bytes.
 
@@ -53,7 +76,7 @@ def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist, but is listed") from None
+        raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
     return _decode(path, content, sample_rate), hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -77,9 +100,11 @@ def _decode(path: Path, content: bytes, sample_rate: int) -> np.ndarray:
         raise Damaged(f"{path} is truncated: expected {expected} samples, found {len(samples)}")
     if len(samples) == 0:
         raise Damaged(f"{path}: expected a recording, found zero samples")
-    if not np.isfinite(samples).all():
-        where = int(np.argmin(np.isfinite(samples).all(axis=1)))
-        raise Damaged(f"{path}: expected finite samples, found {samples[where].max()} at sample {where}")
+    beyond = ~(np.abs(samples) <= LARGEST)  # also where one is no number
+    if beyond.any():
+        where = int(np.argmax(beyond.any(axis=1)))
+        found = samples[where][beyond[where]][0]
+        raise Damaged(f"{path}: expected samples from about -1 to 1, found {found:.3g} at sample {where}")
     mono = samples.mean(axis=1, dtype=np.float32)
     return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ")
 

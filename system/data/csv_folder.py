@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import posixpath
 import re
+import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
-
+from system.data.audio import seconds_of
 from system.data.folds import DATASETS, LABEL_SEPARATOR, Clip, DatasetFolds, Event, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError
@@ -22,6 +23,8 @@ COLUMNS_WITH_EVENTS = ("filename", "fold")
 EVENT_COLUMNS = ("filename", "onset", "offset", "label")
 BEYOND_SECONDS = 0.05
 """How far an annotated offset may lie beyond the clip's end: annotators round."""
+BREAKING = ("Cc", "Zl", "Zp")
+"""Kinds of characters that a label may not have: control characters, tabs and ends of lines among them."""
 SIMULATED_DEVICE = re.compile(r"s\d+")
 """TAU's names for simulated devices; any other name is a microphone that recorded the clip."""
 
@@ -53,6 +56,11 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
             f"({len(shared)} such sources); recordings of one source must stay in one fold"
         )
     classes = sorted({label for clip in training + test for label in clip.labels})
+    if len(classes) == 1 and listed[0][0].events is None:
+        raise DataError(
+            f"{root / META}: expected at least two classes, found only {classes[0]!r}; whether one sound is there or "
+            f"not is learnt from an {EVENTS}"
+        )
     return split_folds("csv", root, classes, training, test, data, seed)
 
 
@@ -73,7 +81,10 @@ def read_clips(root: Path) -> list[tuple[Clip, int]]:
         events = {name: tuple(Event(0.0, math.inf, label) for label in labels[name]) for name in rows}
     else:
         events = {}
-    return [(_clip(name, row, paths[name], events.get(name)), _fold(row)) for name, row in rows.items()]
+    return [
+        (_clip(name, row, paths[name], labels.get(name, ()), events.get(name)), _fold(row))
+        for name, row in rows.items()
+    ]
 
 
 def _fold(row: Row) -> int:
@@ -84,22 +95,27 @@ def _fold(row: Row) -> int:
 
 
 def _labels(row: Row) -> list[str]:
-    label = row.filled("label")
-    if LABEL_SEPARATOR not in label:
-        return [label]
-    labels = [part.strip() for part in label.split(LABEL_SEPARATOR)]
+    labels = [part.strip() for part in _label(row).split(LABEL_SEPARATOR)]
     if "" in labels or len(set(labels)) < len(labels):
-        raise row.fault(f"expected different labels joined by {LABEL_SEPARATOR!r}, found {label!r}")
+        raise row.fault(f"expected different labels joined by {LABEL_SEPARATOR!r}, found {row['label']!r}")
     return labels
 
 
-def _clip(name: str, row: Row, path: Path, events: tuple[Event, ...] | None) -> Clip:
-    device = row.filled("device") if "device" in row else "a"
+def _label(row: Row) -> str:
+    """Without outer spaces. Raises DataError for what would break the lines of a table or of what is printed."""
+    label = row.filled("label").strip()
+    if any(unicodedata.category(character) in BREAKING for character in label):
+        raise row.fault(f"expected a label on one line and without tabs or control characters, found {label!r}")
+    return label
+
+
+def _clip(name: str, row: Row, path: Path, labels: Sequence[str], events: tuple[Event, ...] | None) -> Clip:
+    device = row.if_told("device", "a")
     return Clip(
         filename=name,
         path=path,
-        label=row["label"] if events is None else LABEL_SEPARATOR.join(sorted({event.label for event in events})),
-        source=row.filled("source_id") if "source_id" in row else name,
+        label=labels[0] if events is None else LABEL_SEPARATOR.join(sorted({event.label for event in events})),
+        source=row.if_told("source_id", name),
         device=device,
         recorded=SIMULATED_DEVICE.fullmatch(device) is None,
         events=events,
@@ -119,23 +135,15 @@ def _read_events(path: Path, clips: dict[str, Path]) -> dict[str, tuple[Event, .
             if name not in clips:
                 raise row.fault(f"{name} is not listed in {META}")
             if name not in seconds:
-                seconds[name] = _seconds(clips[name])
+                seconds[name] = seconds_of(clips[name])
             found[name].append((_event(row, seconds[name]), row.line))
             step(1)
     return {name: _in_order(path, found[name]) for name in clips}
 
 
-def _seconds(path: Path) -> float:
-    """How long a clip is; unlimited if its header cannot be read, which reading its samples will tell."""
-    try:
-        return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, RuntimeError):
-        return math.inf
-
-
 def _event(row: Row, seconds: float) -> Event:
     onset, offset = _time(row, "onset"), _time(row, "offset")
-    label = row.filled("label")
+    label = _label(row)
     if LABEL_SEPARATOR in label:
         raise row.fault(f"expected one label, found {label!r}; write one row for each label")
     if not 0 <= onset < offset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -138,7 +139,8 @@ def split_validation(clips: Sequence[Clip], share: float, seed: int, where: str)
     # Without groups of several clips both splitters agree, but the grouped one takes minutes on 100,000 sources.
     alone = n_sources == len(clips)
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed)
-    with progress("splitting off the validation part", None):
+    with progress("splitting off the validation part", None), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class in y")  # _keep_classes sees to it
         folds = splitter.split(groups, labels, None if alone else groups)
         held_out = set(groups[next(iter(folds))[1]].tolist())
     _keep_classes([clip.labels for clip in clips], groups, held_out)

@@ -36,6 +36,14 @@ class Row:
         """The error that `message` is wrong with this row."""
         return DataError(f"{self.origin}, line {self.line}: {message}")
 
+    def if_told(self, column: str, otherwise: str) -> str:
+        """The value of a column that the list need not have, in all rows or none. Raises DataError."""
+        if column not in self:
+            return otherwise
+        if not self[column].strip():
+            raise self.fault(f"expected a {column} in every row, or no column of that name, found none here")
+        return self[column]
+
     def filled(self, column: str) -> str:
         """The value of a column that must not be empty. Raises DataError."""
         value = self[column]
@@ -56,15 +64,28 @@ class Row:
 def read_rows(path: Path, columns: Sequence[str], delimiter: str) -> list[Row]:
     """Read a table whose header holds at least `columns`; more are allowed, LF and CRLF are equal.
 
-    Raises DataError for a missing or unreadable file, a missing column, or a row of another length.
+    Raises DataError for a missing or unreadable file, a missing or repeated column, or a row of another length.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return list(_rows(path, csv.reader(file, delimiter=delimiter), columns, delimiter))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; expected a list with the columns {', '.join(columns)}") from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+    except UnicodeDecodeError:
+        raise DataError(f"{path} cannot be read as a table: {_not_utf8(path)}") from None
+    except (csv.Error, OSError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _not_utf8(path: Path) -> str:
+    """What of a file cannot be decoded; the error of reading it in pieces tells no place in the whole."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"expected UTF-8, found the byte 0x{content[error.start]:02x} in line {line}"
+    return "expected UTF-8; it changed while it was read"
 
 
 def _rows(path: Path, reader: Iterator[list[str]], columns: Sequence[str], delimiter: str) -> Iterator[Row]:
@@ -79,10 +100,14 @@ def _rows(path: Path, reader: Iterator[list[str]], columns: Sequence[str], delim
                 f"found {', '.join(header)}"
             )
     position = {column: index for index, column in enumerate(header)}
+    repeated = next((column for column in header if column and header.count(column) > 1), None)
+    if repeated:
+        raise DataError(f"{path}: expected each column once, found {header.count(repeated)} of {repeated!r}")
+    end = reader.line_num  # type: ignore[attr-defined]  # of the row before
     for fields in reader:
+        line, end = end + 1, reader.line_num  # type: ignore[attr-defined]
         if not fields:
             continue
-        line = reader.line_num  # type: ignore[attr-defined]
         if len(fields) != len(header):
             raise DataError(f"{path}, line {line}: expected {len(header)} fields, found {len(fields)}")
         yield Row(path, line, position, fields)

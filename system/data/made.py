@@ -17,7 +17,7 @@ import soundfile
 from system.data import scenes
 from system.data.cache import build_once, cache_folder
 from system.data.folds import DATASETS, DatasetFolds
-from system.data.tau import LIST_COLUMNS, META_COLUMNS, load_layout
+from system.data.tau import LIST_COLUMNS, META_COLUMNS, check_fold, load_layout
 from system.editions import SCENES
 from system.errors import DataError
 from system.files import write_csv
@@ -81,6 +81,7 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
     """
     if data.root is not None:
         raise DataError(f"data set 'made' takes no folder, found --data-root {data.root}; name its --dataset as well")
+    check_fold(data, "data set 'made'")  # before it is made
     return load_layout("made", made_folder(), data, seed)
 
 

@@ -28,6 +28,7 @@ from system.progress import progress
 FRAME_SECONDS = 0.02
 FADE_SECONDS = 0.01
 SILENT_DB = -40.0  # below a clip's loudest frame: not part of the sound
+FOLDS = 2**128  # a negative fold draws as the one this much higher: generators take no negative number
 COPIED = ("LICENSE.txt", "ATTRIBUTION.txt")
 
 
@@ -88,7 +89,7 @@ def make_mixtures(root: Path, out: Path, spec: MixtureSpec) -> None:
             for number in range(spec.per_fold):
                 pool = number % spec.pools
                 name = f"audio/fold{fold}-pool{pool}-{number:04d}.flac"
-                samples, sounds = mix(pools[pool], spec, np.random.default_rng((spec.seed, fold, number)))
+                samples, sounds = mix(pools[pool], spec, np.random.default_rng((spec.seed, fold % FOLDS, number)))
                 soundfile.write(part / name, samples, spec.sample_rate, subtype="PCM_16")
                 meta.append((name, fold, f"fold{fold}-pool{pool}"))
                 events += [(name, *sound.event, sound.clip, round(sound.level_db, 1)) for sound in sounds]
@@ -111,7 +112,7 @@ def deal(clips: Sequence[Clip], spec: MixtureSpec, fold: int, root: Path) -> lis
             f"{root}, fold {fold}: expected at least {spec.pools} sources, one for each pool, found {len(of_source)}; "
             "ask for fewer pools"
         )
-    order = np.random.default_rng((spec.seed, fold)).permutation(len(of_source))
+    order = np.random.default_rng((spec.seed, fold % FOLDS)).permutation(len(of_source))
     sources = sorted((list(of_source.values())[i] for i in order), key=len, reverse=True)
     pools: list[list[Clip]] = [[] for _ in range(spec.pools)]
     for source in sources:

@@ -51,11 +51,16 @@ def load_layout(name: str, root: Path, data: DataSpec, seed: int) -> DatasetFold
 
     Raises DataError.
     """
-    if data.fold != 1:
-        raise DataError(f"{root}: data.fold is {data.fold}, but the TAU 2022 layout has only fold 1")
+    check_fold(data, root)
     with progress(f"reading the lists of {name}", None, unit="rows") as step:
         training, test, rest = _read_lists(root, data.refit is not None, step)
     return replace(split_folds(name, root, SCENES, training, test, data, seed), rest=tuple(rest))
+
+
+def check_fold(data: DataSpec, where: object) -> None:
+    """Raises DataError for any fold but the one there is."""
+    if data.fold != 1:
+        raise DataError(f"{where}: data.fold is {data.fold}, but the TAU 2022 layout has only fold 1")
 
 
 def _read_lists(root: Path, everything: bool, step: Step) -> tuple[list[Clip], list[Clip], list[Clip]]:

@@ -186,9 +186,9 @@ def weighted(network: Network) -> Iterator[tuple[int, str]]:
 
 
 def check(spec: ModelSpec, classes: int) -> None:
-    """Raises ConfigError for a name the tables do not have, or a class count below two."""
-    if classes < 2:
-        raise ConfigError(f"classes: a classifier needs at least 2 classes, found {classes}")
+    """Raises ConfigError for a name the tables do not have, or no class. One is enough where it sounds or does not."""
+    if classes < 1:
+        raise ConfigError(f"classes: a classifier needs at least 1 class, found {classes}")
     tables: dict[str, Mapping[str, Any]] = {
         "stem": STEMS, "block": BLOCKS, "activation": ACTIVATIONS, "norm": NORMS, "pooling": POOLINGS, "head": HEADS,
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,10 @@ def test_trials_are_trained_by_the_recipe_but_for_their_length(run: Path, fit: M
     assert {spec.train for spec in fit.trained} == {winner.changed(epochs=3)}
 
 
+def _not_wanted(*_: Any) -> None:
+    raise AssertionError("the data was read")
+
+
 def _stop(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
@@ -166,7 +171,10 @@ def test_a_relaxed_view_holds_to_the_end(run: Path, fit: MadeUpFit) -> None:
 def test_a_dry_run_trains_nothing_and_leaves_no_run(
     run: Path, fit: MadeUpFit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The classes come from the lists of the data: no recording is read."""
     monkeypatch.setattr("search.dry_run.DRAWN", 20)
+    monkeypatch.setattr(dataset, "classes_of", lambda *_: tiny.CLASSES)
+    monkeypatch.setattr(dataset, "prepare", _not_wanted)
     command.main(["--budget", "4k_params_200k_macs", "--run", str(run), "--dry-run", "2", *TINY])
     assert "What 4k_params_200k_macs buys" in capsys.readouterr().out
     assert not run.parent.exists()
@@ -178,10 +186,29 @@ def test_an_impossible_budget_says_what_the_least_is_and_leaves_no_run(
     budget: str, run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(impossible, "PROBES", 20)
+    monkeypatch.setattr(dataset, "prepare", _not_wanted)
     with pytest.raises(BudgetError, match=f"nothing fits the budget {budget}: the smallest of .* over the limit of"):
         search(run, budget=budget)
     assert not run.parent.exists()
     assert fit.trained == []
+
+
+def test_a_budget_that_fits_but_for_the_classes_is_refused_once_they_are_known(
+    run: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impossible, "PROBES", 20)
+    many = replace(tiny.data(24, 12, 12), classes=tuple(map(str, range(10**6))))
+    monkeypatch.setattr(dataset, "prepare", lambda *_: many)
+    with pytest.raises(BudgetError, match="nothing fits the budget 4k_params_200k_macs"):
+        search(run)
+    assert not run.parent.exists()
+
+
+def test_mel_bands_that_hear_nothing_are_refused_before_any_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(impossible, "PROBES", 20)
+    monkeypatch.setattr(dataset, "prepare", _not_wanted)
+    with pytest.raises(BudgetError, match=r"fits the input: features\.n_mels: expected bands that each read"):
+        search(run, "--set", "features.n_mels=200")
 
 
 def test_an_input_that_no_network_fits_is_told_and_leaves_no_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,15 @@ def test_anything_else_is_an_error_that_shows_the_grammar(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"),
+    [("64KB", "64kB"), ("64kib", "64KiB"), ("1K_PARAMS_3m_macs", "1k_params_3M_macs"), ("DCASE2022", "dcase2022")],
+)
+def test_letters_of_the_other_size_get_the_right_ones(text: str, meant: str) -> None:
+    with pytest.raises(BudgetError, match=f"^budget '{text}': cannot read .*, did you mean '{meant}'\\?; expected"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize(
     "text", ["64KiB_64kB", "1k_params_2k_params", "1M_macs_64KiB_1M_macs", "1ms_latency_2ms_latency"]
 )
 def test_a_limit_given_twice_is_refused(text: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from system.budget import Budget
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
+from system.features import check_bands
 from system.files import write_yaml
 from system.models.catalog import model_spec
 from system.models.network import complexity
@@ -63,12 +64,14 @@ def test_all_faults_are_reported_at_once() -> None:
         ({"train": 5}, "train: .*dictionary.*found 5"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: .*finite number, found nan"),
         ({"train": {"weight_decay": float("inf")}}, "train.weight_decay: .*finite number, found inf"),
-        ({"data": {"validation_share": 1}}, "data.validation_share: .*less than 1, found 1"),
+        ({"data": {"validation_share": 0.6}}, "data.validation_share: .*less than or equal to 0.5, found 0.6"),
         ({"data": {"segment_seconds": 0}}, "data.segment_seconds: .*greater than 0, found 0"),
+        ({"data": {"segment_seconds": 1e9}}, "data.segment_seconds: .*less than or equal to 3600, found 1000000000.0"),
         ({"features": {"win_length": 2048}}, "features: win_length must be at most n_fft .1024., found .*2048"),
         ({"features": {"f_min": 9000, "f_max": 8000}}, "features: 0 <= f_min < f_max <= sample_rate / 2 must hold"),
         ({"features": {"f_max": 20000}}, "found 0, 20000.* 11025"),
         ({"seed": -1}, "seed: .*greater than or equal to 0, found -1"),
+        ({"seed": 2**32}, "seed: .*less than or equal to 4294967295, found 4294967296"),
         ({1: 2}, "1: .*string"),
         (["train"], ".*dictionary"),
     ],
@@ -247,6 +250,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "system" / "configs").gl
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_published_experiment_is_whole_and_within_its_budget(path: Path) -> None:
     spec = from_command_line("--config", str(path))
+    check_bands(spec.features)
     cost = complexity(spec.model, spec.input_shape(), 10)
     if spec.budget is not None:
         assert Budget.parse(spec.budget).excess(cost.totals()) == {}

@@ -215,6 +215,13 @@ def infinite(path: Path) -> None:
     soundfile.write(path, samples, RATE, subtype="FLOAT")
 
 
+def too_large(path: Path) -> None:
+    """The mean of both channels is beyond float32, and the power of one already is."""
+    samples = np.stack([noise(1.0)] * 2, axis=1)
+    samples[5] = 3e38
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
 DAMAGE = {
     truncated_wav: "is truncated: expected 16000 bytes of samples, found 13000",
     truncated_wav_with_extra_chunk: "is truncated: expected 16000 bytes of samples, found 13000",
@@ -225,6 +232,7 @@ DAMAGE = {
     text: "cannot be decoded",
     not_a_number: "found nan at sample 17",
     infinite: "found -inf at sample 3",
+    too_large: r"expected samples from about -1 to 1, found 3e\+38 at sample 5",
 }
 
 
@@ -244,6 +252,13 @@ def test_damaged_recording_is_refused_or_skipped(cache: Path, recordings: list[P
     assert np.array_equal(found.samples[2:4].reshape(-1), read_mono(recordings[2], RATE)[0])
     with pytest.raises(Damaged, match=DAMAGE[damage]):
         list(stream_segments(recordings, RATE, RATE))
+
+
+def test_integers_written_as_floats_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "integers.wav"
+    samples = np.round(noise(1.0) * 2.0**31).astype(np.float32)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    assert np.array_equal(read_mono(path, RATE)[0], samples)
 
 
 def test_wav_of_unknown_size_is_read(tmp_path: Path) -> None:

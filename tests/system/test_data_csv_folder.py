@@ -84,11 +84,30 @@ def replace_line_3(text: str) -> Callable[[list[str]], list[str]]:
         ("audio/dog1.wav,dog,2,extra", "line 3: expected 3 fields, found 4"),
         ("audio/dog0.wav,dog,2", "line 3: audio/dog0.wav was already listed in line 2"),
         ("./audio//dog0.wav,dog,2", "was already listed in line 2"),
+        ('audio/dog1.wav,"do\tg",2', "line 3: expected a label on one line and without tabs or control characters"),
+        ('"audio/dog1.wav,dog,2', "line 3: expected 3 fields, found 1"),
         ("audio/dog1.wav,cat,1", "class 'cat' occurs nowhere in the training fold"),
     ],
 )
 def test_wrong_line(root: Path, line: str, message: str) -> None:
     assert message in broken(root, replace_line_3(line))
+
+
+def test_spaces_around_a_label_are_not_part_of_it(root: Path) -> None:
+    lines = (root / "meta.csv").read_text().splitlines()
+    folds = read(write_meta(root, *replace_line_3("audio/dog1.wav, dog ,2")(lines)))
+    assert folds.classes == ("dog", "rain")
+
+
+def test_a_repeated_column(root: Path) -> None:
+    message = broken(root, lambda lines: [f"{lines[0]},label", *(f"{line},cat" for line in lines[1:])])
+    assert message.endswith("expected each column once, found 2 of 'label'")
+
+
+@pytest.mark.parametrize("column", ["device", "source_id"])
+def test_an_optional_column_is_in_every_row_or_none(root: Path, column: str) -> None:
+    message = broken(root, lambda lines: [f"{lines[0]},{column}", f"{lines[1]},x", *(f"{line}," for line in lines[2:])])
+    assert f"line 3: expected a {column} in every row, or no column of that name, found none here" in message
 
 
 @pytest.mark.parametrize("column", ["filename", "label", "fold"])
@@ -108,7 +127,7 @@ def test_empty_lists(root: Path) -> None:
     with pytest.raises(DataError, match=r"meta\.csv does not exist"):
         read(root)
     (root / "meta.csv").write_bytes(b"filename,label,fold\n\xff\xfe,\x00,1\n")
-    with pytest.raises(DataError, match=r"meta\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"meta\.csv cannot be read .*: expected UTF-8, found the byte 0xff in line 2"):
         read(root)
 
 
@@ -117,9 +136,21 @@ def test_fold_that_is_not_there(root: Path) -> None:
         read(root, fold=9)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_folds_are_numbered_as_one_likes(root: Path, number: int) -> None:
+    write_meta(root, "filename,label,fold", *(f"{name},{label},{number if f == 1 else f}" for name, label, f in ROWS))
+    assert {clip.filename for clip in read(root, fold=number).test} == {name for name, _, fold in ROWS if fold == 1}
+
+
 def test_only_one_fold(root: Path) -> None:
     write_meta(root, "filename,label,fold", *(f"{name},{label},1" for name, label, _ in ROWS))
     with pytest.raises(DataError, match="training fold is empty"):
+        read(root)
+
+
+def test_one_class_alone_is_no_scene(root: Path) -> None:
+    write_meta(root, "filename,label,fold", *(f"{name},dog,{fold}" for name, _, fold in ROWS))
+    with pytest.raises(DataError, match=r"meta\.csv: expected at least two classes, found only 'dog'; .* events\.csv"):
         read(root)
 
 

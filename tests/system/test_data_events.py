@@ -42,7 +42,7 @@ def clip_of(folds: DatasetFolds, name: str) -> Clip:
 
 
 def test_events_are_sorted_and_a_clip_may_have_none(root: Path) -> None:
-    lines = ["audio/0.wav,0.6,0.9,rain,x", "./audio//0.wav,0.1,0.3,dog,x", "audio/0.wav,0.3,0.4,dog,x"]
+    lines = ["audio/0.wav,0.6,0.9, rain,x", "./audio//0.wav,0.1,0.3,dog,x", "audio/0.wav,0.3,0.4,dog,x"]
     folds = read(write(root, *lines, *(f"{line},x" for line in EVENTS[2:]), header="filename,onset,offset,label,by"))
     assert folds.classes == ("dog", "rain")
     clip = clip_of(folds, "audio/0.wav")

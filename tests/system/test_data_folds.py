@@ -80,6 +80,12 @@ def test_one_source_cannot_be_split() -> None:
         split_validation(clips([("a", "s"), ("b", "s"), ("a", "s")]), 0.2, 0, "here")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_of_one_clip_stays_in_training_without_a_warning() -> None:
+    training = clips([(label, f"{label}{number}") for label in "ab" for number in range(8)] + [("c", "only")])
+    assert "c" in {clip.label for clip in split_validation(training, 0.2, 0, "here")[0]}
+
+
 def test_class_missing_from_the_training_fold() -> None:
     training, test = clips([("dog", "s1"), ("dog", "s2")]), clips([("dog", "t1"), ("rain", "t2")])
     with pytest.raises(DataError, match=r"set, fold 3: class 'rain' occurs nowhere in the training fold"):

@@ -81,6 +81,16 @@ def test_the_seed_decides(clips: Path, tmp_path: Path) -> None:
     assert content["a"][Path("events.csv")] != content["c"][Path("events.csv")]
 
 
+def test_a_fold_may_be_negative_and_draws_for_itself(clips: Path, tmp_path: Path) -> None:
+    meta = (clips / "meta.csv").read_text().replace(",2,2-", ",-1,2-")
+    (clips / "meta.csv").write_text(meta)
+    make_mixtures(clips, tmp_path / "mix", SPEC)
+    assert {fold for _, fold in read_clips(tmp_path / "mix")} == {1, -1}
+    onsets = [[row["onset"] for row in events_of(tmp_path / "mix") if f"fold{fold}-" in row["filename"]]
+              for fold in (1, -1)]  # fmt: skip
+    assert onsets[0] != onsets[1]
+
+
 def test_an_excerpt_starts_and_ends_with_sound() -> None:
     generator = np.random.default_rng(0)
     samples = np.zeros(4 * RATE, np.float32)

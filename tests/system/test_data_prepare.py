@@ -179,6 +179,20 @@ def test_segment_shorter_than_a_window(root: Path) -> None:
         ready(root, segment_seconds=0.01)
 
 
+def test_more_bands_than_the_spectrum_has_bins_for(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"features\.n_mels: .* found \d+ of 200 that lie between its 129 bins"):
+        prepare(DataSpec(dataset="csv", root=str(root)), FEATURES.changed(n_mels=200), 0)
+
+
+@pytest.mark.parametrize("silence_rms", [0.0, 1e-4])
+def test_nothing_but_silence_to_train_on(root: Path, silence_rms: float) -> None:
+    for name, _, fold in ROWS:
+        if fold == 2:
+            soundfile.write(root / name, np.zeros(16000), 8000)
+    with pytest.raises(DataError, match=f"{root}: expected sound in the training part, found .* segments of silence"):
+        ready(root, silence_rms=silence_rms)
+
+
 def test_unknown_data_set() -> None:
     with pytest.raises(ConfigError, match="unknown data set 'cvs'; did you mean 'csv'"):
         prepare(DataSpec(dataset="cvs"), FEATURES, 0)
@@ -200,7 +214,7 @@ def test_streaming(root: Path) -> None:
 
 
 def test_streaming_stops_at_a_missing_file(root: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match=r"nowhere\.wav does not exist$"):
         list(stream_features([root / "nowhere.wav"], FEATURES))
 
 

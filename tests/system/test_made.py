@@ -129,6 +129,12 @@ def test_takes_no_folder() -> None:
         made.load(DataSpec(root="x"), 0)
 
 
+def test_another_fold_is_refused_before_anything_is_made(cache: Path) -> None:
+    with pytest.raises(DataError, match=r"data set 'made': data\.fold is 0, but .* only fold 1"):
+        made.load(DataSpec(fold=0), 0)
+    assert not cache.exists()
+
+
 def test_devices_color_the_sound() -> None:
     flat = np.zeros_like(scenes.room_response(np.random.default_rng(0)))
     spectra = {}
