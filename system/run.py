@@ -84,10 +84,14 @@ def specialize(args: argparse.Namespace) -> None:
     from system.options import check_device
     from system.specialize import FOLDER, specialize
 
+    if args.seed is not None:
+        raise ConfigError(
+            f"--seed {args.seed}: the validation part must be that of {args.run}, as it was trained on the rest; leave "
+            "--seed out"
+        )
     check_device(args.device)
     general = load_checkpoint(args.run / "best" / "model.safetensors")
-    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
-    report = specialize(args.run, general, args.only, settings, args.device)
+    report = specialize(args.run, general, args.only, args.settings, args.device)
     for name, row in report.items():
         before, after = row["general"], row["fine_tuned"]
         print(f"device {name}: validation log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, accuracy "
