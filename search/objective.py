@@ -21,7 +21,7 @@ from search.same_network import plainest
 from search.space import BUDGET, DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
-from system.errors import TrainingError
+from system.errors import TinySceneError, TrainingError
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from system.training import Epoch, Trained, fit
 
@@ -92,11 +92,12 @@ class Objective:
                     found = self._quantized(experiment, data, trained)
         except Stopped as stopped:
             state, found[storage.REASON] = TrialState.PRUNED, str(stopped)
-        except KeyboardInterrupt:
-            storage.end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "interrupted"})
-            raise
         except (RuntimeError, ValueError, TrainingError) as error:
             state, found[storage.REASON] = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
+        except (KeyboardInterrupt, TinySceneError) as error:  # no network's fault: the next search trains it
+            reason = str(error) or "interrupted"
+            storage.end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: reason})
+            raise
         if history:
             last = history[-1]
             found = {"epochs": last.epoch, "log_loss": last.log_loss, "accuracy": last.accuracy, **found}

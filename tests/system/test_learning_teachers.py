@@ -212,7 +212,7 @@ def test_files_of_logits_are_read_by_their_names(folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"filename": np.array(["other.wav"] * 57)}, r"expected logits of every training segment, found none of seg"),
+        ({"filename": np.array(["other.wav"] * 57)}, r"expected logits of every training segment; found none of seg"),
         ({"classes": np.array(["x", "y", "w"])}, r"knows the classes x, y, w; expected x, y, z, in any order"),
         ({"classes": None}, r"a\.npz: expected the arrays filename, classes and logits, found no classes"),
         ({"logits": np.full((57, 3), np.nan)}, r"expected finite logits of shape \(57, 3\)"),
