@@ -26,9 +26,11 @@ Files know segments only: of a crop between two, the answer is interpolated betw
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -50,6 +52,9 @@ CODE_VERSION = 2
 """Raised whenever a teacher says something else of the same recordings."""
 
 FILES = (".npz", ".csv")
+DAMAGE = (ValueError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What numpy raises, from random bytes in a file on; a single array, which is no archive, is the TypeError."""
+
 WINDOWS_AT_ONCE = 128
 LEAST = 1e-9  # probability that the logarithm of a file's is taken of
 
@@ -261,10 +266,12 @@ def _arrays(path: Path) -> tuple[list[str], list[int], tuple[str, ...], np.ndarr
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (ValueError, OSError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: expected an .npz file of plain arrays: {error}") from None
     if missing := [key for key in ("filename", "classes", "logits") if key not in arrays]:
         raise DataError(f"{path}: expected the arrays filename, classes and logits, found no {', '.join(missing)}")
+    if wrong := [key for key in ("filename", "classes") if arrays[key].ndim != 1]:
+        raise DataError(f"{path}: expected {wrong[0]} to be a list of names, found shape {arrays[wrong[0]].shape}")
     logits, count = arrays["logits"], len(arrays["filename"])
     shapes = [logits.shape == (count, len(arrays["classes"])), np.issubdtype(logits.dtype, np.number)]
     if not all(shapes) or not np.isfinite(logits).all():
