@@ -133,9 +133,12 @@ def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> 
 
 
 def rivals_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that one is compared with: all others of its budget. A large network is no measure of small ones."""
-    level = storage.level_of(trial)
-    return [other for other in trials if other.number != trial.number and storage.level_of(other) == level]
+    """The trials that one is compared with: all others of its budget. A large network is no measure of small ones.
+
+    Interrupted ones are left out: they are trained again, and their curves would count twice.
+    """
+    others = [other for other in trials if other.number != trial.number and storage.INTERRUPTED not in other.user_attrs]
+    return [other for other in others if storage.level_of(other) == storage.level_of(trial)]
 
 
 def curve_of(trial: FrozenTrial) -> Curve:
