@@ -70,7 +70,9 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
 
     if left := first_new([trial.params for trial in interrupted(trials)], objective, is_new):
         return left
-    rng = np.random.default_rng((objective.experiment.seed, index, len(trials)))
+    # interrupted ones are begun again as trials of their own: a stopped search draws what a whole one does
+    count = sum(storage.INTERRUPTED not in trial.user_attrs for trial in trials)
+    rng = np.random.default_rng((objective.experiment.seed, index, count))
     seen = [trial for trial in trials if storage.was_trained(trial) and curve_of(trial)]
     shares = Counter(storage.level_of(trial) for trial in trials if storage.holds(trial))
     for budget in sorted(objective.budgets, key=lambda budget: shares[budget.text]):

@@ -21,7 +21,7 @@ from search.fit_width import Fitted
 from search.space import DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
-from system.errors import TrainingError
+from system.errors import TinySceneError, TrainingError
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from system.training import Epoch, Trained, fit
 
@@ -81,11 +81,12 @@ class Objective:
                     found = self._quantized(experiment, data, trained)
         except Stopped as stopped:
             state, found[storage.REASON] = TrialState.PRUNED, str(stopped)
-        except KeyboardInterrupt:
-            storage.end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "interrupted"})
-            raise
         except (RuntimeError, ValueError, TrainingError) as error:
             state, found[storage.REASON] = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
+        except (KeyboardInterrupt, TinySceneError) as error:  # no network's fault: the next search trains it
+            reason = str(error) or "interrupted"
+            storage.end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: reason})
+            raise
         if history:
             last = history[-1]
             found = {"epochs": last.epoch, "log_loss": last.log_loss, "accuracy": last.accuracy, **found}
@@ -121,9 +122,12 @@ def experiment_of(experiment: ExperimentSpec, attributes: Mapping[str, Any]) -> 
 
 
 def rivals_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that one is compared with: all others of its budget. A large network is no measure of small ones."""
-    level = storage.level_of(trial)
-    return [other for other in trials if other.number != trial.number and storage.level_of(other) == level]
+    """The trials that one is compared with: all others of its budget. A large network is no measure of small ones.
+
+    Interrupted ones are left out: they are trained again, and their curves would count twice.
+    """
+    others = [other for other in trials if other.number != trial.number and storage.INTERRUPTED not in other.user_attrs]
+    return [other for other in others if storage.level_of(other) == storage.level_of(trial)]
 
 
 def curve_of(trial: FrozenTrial) -> Curve:

@@ -97,7 +97,9 @@ def main(argv: list[str]) -> None:
     longer: dict[str, object] = {"epochs": args.final_epochs} if args.final_epochs else {}
     spec = experiment(args, train=longer).changed(budget=args.budget, view=args.view)
     needs_validation(spec, "a search")
-    check_device(args.device)
+    if spec.init.run is not None:
+        raise ConfigError(f"init.run: a search draws other networks than {spec.init.run} holds; expected none")
+    device = check_device(args.device)
     from search import space
     from search.dry_run import dry_run
     from search.fit_choices import fit_choices
@@ -105,6 +107,7 @@ def main(argv: list[str]) -> None:
     from search.storage import bind
     from search.worker import Plan
     from system.dataset import classes_of, prepare
+    from system.learning.teachers import check_other_seeds, teachers_of
     from system.runs import check_same, locked, provenance, write_settings
 
     rows = space.read_space(args.space)
@@ -143,6 +146,9 @@ def main(argv: list[str]) -> None:
         url=args.storage or f"sqlite:///{run.resolve()}/study.db", study=args.study, reclaim=args.reclaim,
         device=args.device,
     )  # fmt: skip
+    teachers_of(spec, data, device)  # they answer now, into the cache
+    if args.finalists > 1:
+        check_other_seeds(spec, data)
     if args.storage:
         plan.open()
 
@@ -229,7 +235,7 @@ def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
     best = run / "best"
     if (best / "config.yaml").is_file() and _network(load_experiment(best / "config.yaml")) != _network(final):
         print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
-        for part in ("best", "quant", "refit", "submission"):
+        for part in ("best", "quant", "refit", "devices", "submission"):
             shutil.rmtree(run / part, ignore_errors=True)
     if (best / "scores.json").is_file():
         print(f"{best} is finished; nothing to do")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from system.dataset import PreparedData, Segments
 from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
 from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
 from system.files import write_csv, write_json, write_with
-from system.learning.pretrained import frozen_parts, take_weights
+from system.learning.pretrained import frozen_parts, other_validation, take_weights
 from system.learning.teachers import teachers_of
 from system.models.network import build, complexity
 from system.models.receptive_field import receptive_field
@@ -122,9 +123,15 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
 
 
 def check_sources(spec: ExperimentSpec, data: PreparedData, device: str = "auto") -> None:
-    """Refuse teachers, and weights to begin with, that do not fit; teachers answer now, into the cache."""
+    """Refuse teachers, and weights to begin with, that do not fit; teachers answer now, into the cache.
+
+    Warns of weights that were trained on recordings of the validation part.
+    """
     network = build(spec.model, spec.input_shape(), len(data.classes))
-    take_weights(network, spec, data.classes)
+    source = take_weights(network, spec, data.classes)
+    if is_first() and source and (other := other_validation(source.spec, spec)):
+        print(f"warning: init.run: {spec.init.run} was trained on recordings of this validation part, whose scores "
+              f"are then too good; expected the same split ({'; '.join(other)})", file=sys.stderr)  # fmt: skip
     frozen_parts(network, spec.init.frozen)
     teachers_of(spec, data, torch_device(device))
 

@@ -62,8 +62,8 @@ def refit(args: argparse.Namespace) -> None:
     from system.refit import FOLDER, refit_spec, train_on_everything
     from system.runs import check_same, locked, provenance, write_settings
 
-    if args.config or args.dataset:
-        raise ConfigError(f"--refit all: the experiment is that of {args.run}; leave --config and --dataset out")
+    if other := [f"--{name}" for name in ("config", "dataset", "recipe", "init") if getattr(args, name)]:
+        raise ConfigError(f"--refit all: the experiment is that of {args.run}; leave {' and '.join(other)} out")
     check_device(args.device)
     given = {"data.root": args.data_root, "data.skip_bad": args.skip_bad or None, "seed": args.seed}
     settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
@@ -87,10 +87,14 @@ def specialize(args: argparse.Namespace) -> None:
     from system.options import check_device
     from system.specialize import FOLDER, specialize
 
+    if args.seed is not None:
+        raise ConfigError(
+            f"--seed {args.seed}: the validation part must be that of {args.run}, as it was trained on the rest; leave "
+            "--seed out"
+        )
     check_device(args.device)
     general = load_checkpoint(args.run / "best" / "model.safetensors")
-    settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
-    report = specialize(args.run, general, args.only, settings, args.device)
+    report = specialize(args.run, general, args.only, args.settings, args.device)
     for name, row in report.items():
         before, after = row["general"], row["fine_tuned"]
         print(f"device {name}: validation log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, accuracy "
@@ -103,10 +107,12 @@ def specialize(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     from system.checkpoint import load_checkpoint
+    from system.config import parse
     from system.dataset import prepare
     from system.experiment import scored, scored_parts, show_scores
     from system.options import check_device, needs_validation
     from system.runs import first_run
+    from system.spec import ExperimentSpec
     from system.training import logits_of
 
     device = check_device(args.device)
@@ -116,14 +122,15 @@ def evaluate(args: argparse.Namespace) -> None:
         raise RunError(f"{args.run} was trained on everything; evaluate {first_run(args.run, spec)}, which was not")
     if args.part == "validation":
         needs_validation(spec, "evaluate --part validation")
+    seed = spec.seed if args.seed is None else args.seed
+    scoring = parse(ExperimentSpec, {**spec.plain(), "seed": seed}, "--seed")  # of the bootstrap
     data = prepare(spec.data, spec.features, spec.seed)  # the split of the training, whatever --seed says
     network = checkpoint.network().to(device)
     logits = {
         part: logits_of(network, getattr(data, part), checkpoint.mean, checkpoint.std)
         for part in scored_parts(data, args.part)
     }
-    seed = spec.seed if args.seed is None else args.seed  # of the bootstrap
-    show_scores(scored(data, args.part, logits, spec.changed(seed=seed))[1], str(args.run))
+    show_scores(scored(data, args.part, logits, scoring)[1], str(args.run))
 
 
 def predict(args: argparse.Namespace) -> None:

@@ -89,9 +89,24 @@ def check_same(path: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
+def check_recordings(path: Path, checksum: str) -> None:
+    """Raises RunError if `path` (a run's config.yaml) exists and was written for other recordings than `checksum`'s."""
+    there = (load_yaml(path).get("provenance") or {}).get("data_checksum") if path.exists() else None
+    if there not in (None, checksum):
+        raise RunError(
+            f"{path}: the recordings or their lists have changed since: expected data checksum {there}, found "
+            f"{checksum}; give the same recordings, or another --run folder"
+        )
+
+
 def write_settings(path: Path, settings: dict[str, Any], made_with: dict[str, Any]) -> None:
-    """Write a run's config.yaml once; a continued run keeps the provenance of its start."""
-    if not path.exists():
+    """Write a run's config.yaml once; a continued run keeps the provenance of its start.
+
+    Raises RunError if it would go on with other recordings.
+    """
+    if path.exists():
+        check_recordings(path, made_with["data_checksum"])
+    else:
         write_yaml(path, {**settings, "provenance": made_with})
 
 

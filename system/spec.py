@@ -30,6 +30,16 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Speed = Annotated[float, Field(ge=0.25, le=4)]
 
+# far beyond anything of use, so that a slip of the pen is refused in place of filling the memory or a float
+MOST_CHANNELS = 8192
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+Ratio = Annotated[float, Field(gt=0, le=1000)]
+Padding = Annotated[int, Field(ge=0, le=100)]
+Masks = Annotated[int, Field(ge=0, le=1000)]
+Longest = Annotated[int, Field(ge=0, le=1_000_000)]  # frames or bands
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+
 
 class DataSpec(Spec):
     """Which recordings, which of them are tested on, and how long a segment is."""
@@ -83,16 +93,16 @@ class AugmentSpec(Spec):
     The defaults are the KT report's: SpecAugment (Park et al. 2019) alone. `system/augment` says what each one does.
     """
 
-    time_masks: NotNegative = 2
-    time_mask_frames: NotNegative = 2  # largest width; each is uniform
-    frequency_masks: NotNegative = 2
-    frequency_mask_bands: NotNegative = 8
-    time_warp_frames: NotNegative = 0  # a frame moves by up to so many
-    roll_seconds: Annotated[float, Field(ge=0)] = 0.0  # to either side
+    time_masks: Masks = 2
+    time_mask_frames: Longest = 2  # largest width; each is uniform
+    frequency_masks: Masks = 2
+    frequency_mask_bands: Longest = 8
+    time_warp_frames: Longest = 0  # a frame moves by up to so many
+    roll_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0  # to either side
     gain_db: Annotated[float, Field(ge=0)] = 0.0  # up or down
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0  # of the Beta distribution of the weight
+    mixup_alpha: Annotated[float, Field(ge=0, le=1000)] = 0.0  # of the Beta distribution of the weight
     mixstyle_p: Probability = 0.0  # Freq-MixStyle
-    mixstyle_alpha: Annotated[float, Field(gt=0)] = 0.3
+    mixstyle_alpha: Annotated[float, Field(gt=0, le=1000)] = 0.3
     speed: tuple[Speed, Speed] = (1.0, 1.0)  # range of the length after / the length before
     random_crop: bool = False  # segments at any offset of the recordings they are cut from
     impulse_responses: str | None = None  # folder of recording devices to simulate
@@ -111,7 +121,7 @@ class StageSpec(Spec):
 
     depth: Positive = 1
     stride: Pair = (1, 1)
-    ratio: Annotated[float, Field(gt=0)] = 1.0  # width of this stage = ratio x ModelSpec.width, rounded
+    ratio: Ratio = 1.0  # width of this stage = ratio x ModelSpec.width, rounded
     # of the blocks that have such a convolution; None: the model's
     second_kernel: OddPair | None = None
     groups: Positive | None = None
@@ -125,14 +135,14 @@ class ModelSpec(Spec):
     """
 
     module: str | None = None  # a network of the catalogue that the fields below cannot say, in their place: a teacher
-    width: Positive = 16
-    width_multiple: Positive = 4
+    width: Channels = 16
+    width_multiple: Channels = 4
     band_norm: bool = False  # BatchNorm of each mel band before the stem
     stem: str = "conv"
     stem_kernel: Pair = (5, 5)
     stem_stride: Pair = (2, 1)
-    stem_padding: tuple[NotNegative, NotNegative] | None = None  # None: half the kernel
-    stem_ratio: Annotated[float, Field(gt=0)] = 1.0  # width of the stem = ratio x width of the first stage
+    stem_padding: tuple[Padding, Padding] | None = None  # None: half the kernel
+    stem_ratio: Ratio = 1.0  # width of the stem = ratio x width of the first stage
     block: str = "inverted"
     kernel_size: OddPair = (5, 5)  # depthwise kernel of the inverted block
     second_kernel: OddPair | None = None  # of the basic block's second convolution; None: kernel_size
@@ -177,6 +187,12 @@ class ModelSpec(Spec):
             raise ValueError("each place must be named once, and at least one")
         return value
 
+    @model_validator(mode="after")
+    def _not_too_wide(self) -> ModelSpec:
+        if (widest := max(self.stem_width(), *self.widths())) > MOST_CHANNELS:
+            raise ValueError(f"stem and stages must have at most {MOST_CHANNELS} channels, width x ratio is {widest}")
+        return self
+
     def in_stage(self, stage: StageSpec) -> ModelSpec:
         """The specification as one stage's blocks read it."""
         own = {key: getattr(stage, key) for key in ("second_kernel", "groups", "dilation")}
@@ -204,7 +220,7 @@ class TrainSpec(Spec):
     batch_size: Positive = 32
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; Adam's first beta
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3  # the highest of the schedule
+    learning_rate: LearningRate = 3e-3  # the highest of the schedule
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     decay_vectors: bool = True  # weight decay also of biases and of the gains of norms
     schedule: Literal["cosine", "one_cycle", "step", "plateau"] = "cosine"
@@ -255,7 +271,7 @@ class DistillSpec(Spec):
     """
 
     teachers: tuple[str, ...] = ()  # run folders, checkpoints, or files of logits: together an ensemble
-    temperature: Annotated[float, Field(gt=0)] = 2.0
+    temperature: Temperature = 2.0
     weight: Probability = 0.98
     offsets: Positive = 4  # per segment, at which teachers listen where crops are random; between them interpolated
 
@@ -265,10 +281,10 @@ class QuantSpec(Spec):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     batch_size: Positive = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     distill_weight: Probability = 0.0  # of the float model's answers in the loss, against all that training learns from
-    distill_temperature: Annotated[float, Field(gt=0)] = 1.0
+    distill_temperature: Temperature = 1.0
     # share of the training at whose end the ranges of activations, and statistics of norms, stay as they are
     frozen_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     calibration_segments: Positive = 512
@@ -312,7 +328,7 @@ class ExperimentSpec(Spec):
     quant: QuantSpec = QuantSpec()
     budget: str | None = None
     view: Literal["strictest", "exact", "torchinfo"] = "strictest"  # how the budget's MACs are counted
-    temperature: Annotated[float, Field(gt=0)] | None = None  # of the softmax; None: fitted on validation
+    temperature: Temperature | None = None  # of the softmax; None: fitted on validation
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     provenance: dict[str, Any] | None = None  # written into run folders: versions, commit, data checksum
 

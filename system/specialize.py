@@ -18,12 +18,12 @@ from system.errors import ConfigError, RunError
 from system.experiment import check_sources, train_and_report
 from system.files import read_json, write_json
 from system.options import needs_validation
-from system.runs import check_same, locked, provenance, write_settings
+from system.runs import check_recordings, check_same, locked, provenance, write_settings
 from system.spec import ExperimentSpec
 from system.training import log_loss_and_accuracy, logits_of
 
 FOLDER = "devices"
-CHANGEABLE = ("train.", "augment.", "init.frozen=", "distill.", "seed=")
+CHANGEABLE = ("train.", "augment.", "init.frozen=", "distill.")  # no seed: it draws the validation part
 SLOWER, SHORTER = 0.1, 1 / 3  # of the general run's learning rate and epochs, unless --set says otherwise
 
 
@@ -57,10 +57,14 @@ def device_spec(run: Path, general: Checkpoint, device: str, settings: Sequence[
 def specialize(
     run: Path, general: Checkpoint, names: str | None, settings: Sequence[str], device: str = "auto"
 ) -> dict[str, Any]:
-    """Train what is not yet trained; returns devices.json: both runs on the validation part of each device."""
+    """Train what is not yet trained; returns devices.json: both runs on the validation part of each device.
+
+    Raises RunError where the recordings are others than those of the run.
+    """
     spec = general.spec
     needs_validation(spec, "specialize")
     everything = prepare(spec.data, spec.features, spec.seed)
+    check_recordings(run / "best" / "config.yaml", everything.checksum)
     report: dict[str, Any] = {}
     for name in devices_of(everything, names):
         own = device_spec(run, general, name, settings)

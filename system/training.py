@@ -107,6 +107,8 @@ class OnlineTeacher(NamedTuple):
 class Classifier(lightning.LightningModule):
     """The loop body: inputs and targets, classify, the loss of the task; then what is kept of the weights."""
 
+    order: EpochOrder  # of the training part
+
     def __init__(
         self, network: nn.Module, spec: ExperimentSpec, inputs: Inputs, teacher: OnlineTeacher | None = None,
         frozen: Sequence[nn.Module] = (), graphed: bool = False,
@@ -139,7 +141,7 @@ class Classifier(lightning.LightningModule):
                 shares = self.task.shares(self.teacher.network(x), temperature)
             loss = torch.lerp(loss, self.task.distance(logits, shares, temperature), weight)
         self._losses.append(loss.detach())
-        return loss
+        return loss * self.order.weight(index)  # DDP averages over processes, also where their shares are uneven
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         features, label = batch
@@ -220,8 +222,7 @@ class Classifier(lightning.LightningModule):
                 f"the {name} after epoch {self.current_epoch + 1} is {watched}: the training diverged; "
                 f"lower learning_rate, found {self.spec.train.learning_rate:g}"
             )
-        trained = len(self._losses) * self.spec.train.batch_size
-        row = Epoch(self.current_epoch + 1, train_loss, log_loss, accuracy, seconds, trained / seconds)
+        row = Epoch(self.current_epoch + 1, train_loss, log_loss, accuracy, seconds, self.order.size / seconds)
         self.history.append(row)
         return row
 
@@ -318,7 +319,7 @@ def fit(
     def share() -> tuple[int, int]:
         return trainer.global_rank, trainer.world_size
 
-    order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch, share)
+    module.order = EpochOrder(len(data.train), spec.train.batch_size, spec.seed, lambda: module.current_epoch, share)
     module.rows = EpochOrder(len(data.validation), EVALUATION_BATCH, None, lambda: 0, share)
     several = devices * nodes > 1
     if several and torch_device(device) == "cpu":
@@ -347,7 +348,7 @@ def fit(
         try:
             trainer.fit(
                 module,
-                DataLoader(batches, batch_sampler=order, collate_fn=_as_is, generator=own),
+                DataLoader(batches, batch_sampler=module.order, collate_fn=_as_is, generator=own),
                 DataLoader(FeatureBatches(data.validation), batch_sampler=module.rows, collate_fn=_as_is)
                 if len(data.validation)
                 else None,

@@ -185,13 +185,15 @@ MISTAKES = {  # name -> (words after --run, error, what it says)
     "nothing trained": (["train", "--refit", "all"], "nowhere", "nothing is trained here"),
     "another network": (["train", "--refit", "all", "--set", "model.width=8"], "first", "keeps all of"),
     "an experiment besides": (
-        ["train", "--refit", "all", "--dataset", "made"],
+        ["train", "--refit", "all", "--dataset", "made", "--recipe", "kt"],
         "first",
-        "leave --config and --dataset",
+        "leave --dataset and --recipe out",
     ),
+    "another start": (["train", "--refit", "all", "--init", "first"], "first", "leave --init out"),
     "other settings": (["train", "--refit", "all"], "first", "train.epochs: 2 there, 1 asked for"),
     "set by hand": (["train", "--set", "data.refit=all"], "other", "data.refit: is set by"),
     "scored": (["evaluate"], "first/refit", "was trained on everything; evaluate"),
+    "a seed that cannot be": (["evaluate", "--seed", "-1"], "first", r"^--seed: seed: .* or equal to 0, found -1$"),
 }
 
 

@@ -137,3 +137,10 @@ class EpochOrder(Sampler):
 
     def __len__(self) -> int:
         return math.ceil(self.size / self.batch_size)
+
+    def weight(self, index: int) -> float:
+        """By which the mean over this process's share of a batch counts, so that the mean over all processes is that
+        of the batch: how much of it the share is, against an even one. Another's row, in an empty one, is nothing."""
+        rank, processes = self.share()
+        rows = min(self.batch_size, self.size - index * self.batch_size)
+        return len(range(rank, rows, processes)) * processes / rows

@@ -27,7 +27,7 @@ def checkpoint_file(path: Path) -> Path:
 
 def check_fold(key: str, path: Path, theirs: DataSpec, ours: DataSpec) -> None:
     """Raises ConfigError for a run that was trained on recordings which this experiment is tested on."""
-    if ours.refit or (theirs.dataset, _folder(theirs.root)) != (ours.dataset, _folder(ours.root)):
+    if ours.refit or not _same_recordings(theirs, ours):
         return
     if theirs.refit or theirs.fold != ours.fold:
         trained = "everything" if theirs.refit else f"all but fold {theirs.fold}"
@@ -35,6 +35,23 @@ def check_fold(key: str, path: Path, theirs: DataSpec, ours: DataSpec) -> None:
             f"{key}: {path} was trained on {trained}, so on recordings that are the test of fold {ours.fold} here; "
             "expected a run of the same fold"
         )
+
+
+def other_validation(theirs: ExperimentSpec, ours: ExperimentSpec) -> list[str]:
+    """By which settings a run of the same recordings drew another validation part than this experiment does.
+
+    It was then trained on recordings of this one. Empty if it was not, and where nothing is validated.
+    """
+    if ours.data.refit or not ours.data.validation_share or not _same_recordings(theirs.data, ours.data):
+        return []
+    one, other = (
+        {"seed": spec.seed, "data.validation_share": spec.data.validation_share} for spec in (theirs, ours)
+    )
+    return differences(one, other)
+
+
+def _same_recordings(one: DataSpec, other: DataSpec) -> bool:
+    return (one.dataset, _folder(one.root)) == (other.dataset, _folder(other.root))
 
 
 def _folder(root: str | None) -> Path | None:

@@ -26,9 +26,11 @@ Files know segments only: of a crop between two, the answer is interpolated betw
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -38,7 +40,7 @@ from torch import Tensor
 from system.checkpoint import Checkpoint, load_checkpoint
 from system.data.cache import build_once, cache_folder, digest
 from system.data.recordings import runs
-from system.dataset import PreparedData, samples_of
+from system.dataset import PreparedData, Segments, samples_of
 from system.errors import ConfigError, DataError
 from system.evaluation import Predictions
 from system.features import LogMel
@@ -48,6 +50,10 @@ from system.spec import DataSpec, ExperimentSpec
 
 CODE_VERSION = 2
 """Raised whenever a teacher says something else of the same recordings."""
+
+FILES = (".npz", ".csv")
+DAMAGE = (ValueError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What numpy raises, from random bytes in a file on; a single array, which is no archive, is the TypeError."""
 
 WINDOWS_AT_ONCE = 128
 LEAST = 1e-9  # probability that the logarithm of a file's is taken of
@@ -121,14 +127,24 @@ def teachers_of(spec: ExperimentSpec, data: PreparedData, device: str = "cpu") -
         return None
     grid = Grid.of(data, spec.distill.offsets if spec.augment.random_crop else 1)
     total: np.ndarray | float = 0.0
-    for name in spec.distill.teachers:
-        path = Path(name.replace("{fold}", str(spec.data.fold))).expanduser()
-        if path.suffix in (".npz", ".csv"):
-            said = grid.spread(_from_file(path, data))
+    for path in _paths(spec):
+        if path.suffix in FILES:
+            said = grid.spread(_from_file(path, data, data.train, "training segment"))
         else:
             said = _from_run(path, spec, data, grid, device)
         total = total + said / len(spec.distill.teachers)
     return Teachers(grid, _normalized(torch.from_numpy(np.asarray(total, np.float32)), data.task))
+
+
+def check_other_seeds(spec: ExperimentSpec, data: PreparedData) -> None:
+    """Refuse files of logits that lack what other seeds train on: what this one's validation part holds. DataError."""
+    for path in _paths(spec):
+        if path.suffix in FILES:
+            _from_file(path, data, data.validation, "validation segment, as other seeds train on it")
+
+
+def _paths(spec: ExperimentSpec) -> list[Path]:
+    return [Path(name.replace("{fold}", str(spec.data.fold))).expanduser() for name in spec.distill.teachers]
 
 
 def _from_run(path: Path, spec: ExperimentSpec, data: PreparedData, grid: Grid, device: str) -> np.ndarray:
@@ -220,8 +236,8 @@ def _normalized(logits: Tensor, task: str) -> Tensor:
     return F.log_softmax(logits, dim=1) if task == "scene" else logits
 
 
-def _from_file(path: Path, data: PreparedData) -> np.ndarray:
-    """(n, classes) logits of the training segments. Raises DataError for a file that lacks one, or is none."""
+def _from_file(path: Path, data: PreparedData, part: Segments, what: str) -> np.ndarray:
+    """(n, classes) logits of a part of the data. Raises DataError for a file that lacks one, a `what`, or is none."""
     if path.suffix == ".csv":
         read = Predictions.read_csv(path)
         filename, segment, classes = list(read.filename), read.segment.tolist(), read.classes
@@ -234,12 +250,12 @@ def _from_file(path: Path, data: PreparedData) -> np.ndarray:
     for name, number, values in zip(filename, segment or [None] * len(filename), said, strict=True):
         before, times = sums.get((name, number), (np.zeros_like(values), 0))
         sums[name, number] = (before + values, times + 1)
-    found = np.empty((len(data.train), len(columns)), np.float32)
-    for index, (name, number) in enumerate(zip(data.train.filename, data.train.segment.tolist(), strict=True)):
+    found = np.empty((len(part), len(columns)), np.float32)
+    for index, (name, number) in enumerate(zip(part.filename, part.segment.tolist(), strict=True)):
         key = (name, number if segment else None)
         if key not in sums:
             where = f"segment {number} of {name}" if segment else name
-            raise DataError(f"{path}: expected logits of every training segment, found none of {where}")
+            raise DataError(f"{path}: expected logits of every {what}; found none of {where}")
         found[index] = sums[key][0] / sums[key][1]
     return found
 
@@ -250,10 +266,12 @@ def _arrays(path: Path) -> tuple[list[str], list[int], tuple[str, ...], np.ndarr
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (ValueError, OSError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: expected an .npz file of plain arrays: {error}") from None
     if missing := [key for key in ("filename", "classes", "logits") if key not in arrays]:
         raise DataError(f"{path}: expected the arrays filename, classes and logits, found no {', '.join(missing)}")
+    if wrong := [key for key in ("filename", "classes") if arrays[key].ndim != 1]:
+        raise DataError(f"{path}: expected {wrong[0]} to be a list of names, found shape {arrays[wrong[0]].shape}")
     logits, count = arrays["logits"], len(arrays["filename"])
     shapes = [logits.shape == (count, len(arrays["classes"])), np.issubdtype(logits.dtype, np.number)]
     if not all(shapes) or not np.isfinite(logits).all():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from search import impossible, space
@@ -18,7 +19,7 @@ from search.objective import Objective
 from system import dataset, experiment
 from system.checkpoint import load_checkpoint
 from system.config import load_yaml
-from system.errors import BudgetError, ConfigError, RunError
+from system.errors import BudgetError, ConfigError, DataError, RunError
 from system.models.network import complexity
 from system.runs import load_experiment, locked
 from tests import tiny
@@ -134,12 +135,14 @@ def _stop(*_: Any, **__: Any) -> None:
 
 def test_a_better_winner_replaces_what_was_made_of_the_old_one(run: Path, fit: MadeUpFit) -> None:
     first = search(run, trials=1)
-    (run / "quant" / "brevitas").mkdir(parents=True)
+    for made in ("quant/brevitas", "devices/a"):
+        (run / made).mkdir(parents=True)
     fit.loss = lambda spec: 0.01
     second = search(run, trials=2)
     assert second["best"]["number"] != first["best"]["number"]
     assert load_checkpoint(run / "best" / "model.safetensors").spec.model.plain() == second["best"]["spec"]
     assert not (run / "quant").exists()
+    assert not (run / "devices").exists()
 
 
 def test_a_kill_in_the_winner_s_training_costs_no_trial(
@@ -226,6 +229,8 @@ def test_an_input_that_no_network_fits_is_told_and_leaves_no_run(run: Path, monk
         (["--budget", "128k"], BudgetError, "budget '128k': cannot read '128k'; expected limits"),
         (["--set", "train.epoch=3"], ConfigError, "train.epoch: unknown key, did you mean 'epochs'"),
         (["--dataset", "csv"], ConfigError, "data.root: the data set csv needs a folder"),
+        (["--set", "init.run=/a"], ConfigError, "init.run: a search draws other networks than /a holds"),
+        (["--set", "distill.teachers=[/nowhere]"], RunError, "/nowhere: expected a run folder with best/model.safet"),
     ],
 )
 def test_a_refused_start_leaves_no_run(words: list[str], error: type[Exception], said: str, run: Path) -> None:
@@ -266,6 +271,17 @@ def test_bits_of_weights_are_searched_within_bytes(
     assert cost["weight_bytes"] < cost["total_bytes"] <= 3000
     assert cost["weight_bits"] == (8 if best.quant.layer_bits else 4)
     assert "Its weights have 4 bits" in (run / "report.html").read_text()
+
+
+def test_logits_of_the_first_training_part_are_too_few_for_finalists(run: Path, fit: MadeUpFit) -> None:
+    train, path = tiny.data(24, 12, 12).train, run.parent.parent / "logits.npz"
+    np.savez(path, filename=train.filename, classes=tiny.CLASSES, logits=np.zeros((24, 3)))
+    words = ("--set", f"distill.teachers=[{path}]")
+    said = r"logits\.npz: expected logits of every validation segment, as other seeds train on it; found none of audio/"
+    with pytest.raises(DataError, match=said):
+        search(run, *words, "--finalists", "2")
+    assert not run.parent.exists()
+    search(run, *words)
 
 
 def test_a_run_in_use_is_refused(run: Path) -> None:

@@ -12,11 +12,12 @@ from optuna.trial import TrialState
 
 from search import draw, space, worker
 from search.known_designs import KNOWN_DESIGNS
+from search.objective import rivals_of
 from search.propose import FIRST_AT_RANDOM
 from search.report import best_of, pareto_of
-from search.storage import was_trained
+from search.storage import INTERRUPTED, trials_of, was_trained
 from system.budget import Budget
-from system.errors import RunError, TrainingError
+from system.errors import DataError, RunError, TrainingError
 from system.spec import ExperimentSpec
 from tests.search.conftest import MadeUpFit, Search, loss_of
 
@@ -122,6 +123,21 @@ def test_a_diverged_trial_is_a_failed_trial(search: Search, fit: MadeUpFit) -> N
     result = search.until(2)
     assert len(fit.trained) == 2
     assert "TrainingError: broken alike" in [trial.get("reason") for trial in result["trials"]]
+
+
+def test_what_is_no_network_s_fault_ends_the_search_and_leaves_its_trial_to_the_next(
+    search: Search, fit: MadeUpFit
+) -> None:
+    fit.on_start = fail_on({1}, DataError)
+    with pytest.raises(DataError, match="broken alike"):
+        search.until(2)
+    begun = [trial for trial in search.study.trials if trial.state != TrialState.PRUNED]
+    assert [trial.user_attrs.get(INTERRUPTED) for trial in begun] == [True]
+    search.until(2)
+    assert len(fit.trained) == 3
+    assert fit.specs()[0] == fit.specs()[1]
+    trials = trials_of(search.study)
+    assert INTERRUPTED not in [key for rival in rivals_of(trials[-1], trials) for key in rival.user_attrs]
 
 
 def test_three_that_fail_alike_stop_the_search(search: Search, fit: MadeUpFit) -> None:

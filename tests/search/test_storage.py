@@ -83,6 +83,23 @@ def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, f
     assert len({str(spec) for spec in whole}) == 6
 
 
+def test_a_search_that_was_interrupted_in_a_trial_draws_what_a_whole_one_does(tmp_path: Path, fit: MadeUpFit) -> None:
+    Search(tmp_path / "whole", fit).until(5)
+    whole = fit.specs()
+    fit.trained.clear()
+
+    def interrupt(count: int, spec: ExperimentSpec) -> None:
+        if count == 3:
+            raise KeyboardInterrupt
+
+    fit.on_start = interrupt
+    parts = Search(tmp_path / "parts", fit)
+    with pytest.raises(KeyboardInterrupt):
+        parts.until(5)
+    parts.until(5)
+    assert fit.specs() == [*whole[:3], *whole[2:]]
+
+
 def test_states_as_search_json_has_them(tmp_path: Path) -> None:
     study = open_study(f"sqlite:///{tmp_path}/study.db", "s")
     attributes = [{storage.INFEASIBLE: True}, {storage.DUPLICATE: True}, {storage.INTERRUPTED: True}, {}, {}, {}]

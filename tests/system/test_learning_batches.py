@@ -64,9 +64,12 @@ def test_features_that_stay_on_a_gpu_are_the_same() -> None:
 def test_processes_share_every_batch(size: int, seed: int | None) -> None:
     """No row is left out, and none is twice but in a last batch that has fewer rows than there are processes."""
     alone = list(EpochOrder(size, 4, seed, lambda: 5))
-    shares = [list(EpochOrder(size, 4, seed, lambda: 5, lambda rank=rank: (rank, 3))) for rank in range(3)]
+    orders = [EpochOrder(size, 4, seed, lambda: 5, lambda rank=rank: (rank, 3)) for rank in range(3)]
+    shares = [list(order) for order in orders]
     assert {len(share) for share in shares} == {len(alone)}
     for number, batch in enumerate(alone):
+        means = [np.mean(share[number]) * order.weight(number) for order, share in zip(orders, shares, strict=True)]
+        assert np.mean(means) == pytest.approx(np.mean(batch))
         together = [row for share in shares for row in share[number]]
         assert set(together) == set(batch)
         assert len(together) == max(len(batch), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from system.config import parse
 from system.dataset import prepare
 from system.errors import ConfigError, DataError, RunError
 from system.files import read_json
-from system.learning.pretrained import frozen_parts, take_weights
+from system.learning.pretrained import frozen_parts, other_validation, take_weights
 from system.models.network import build
 from system.run import main
 from system.spec import DataSpec, ExperimentSpec, InitSpec
@@ -78,6 +79,23 @@ def test_what_does_not_fit_is_named(source: Path, changes: dict[str, Any], said:
     spec = begun(source, **changes)
     with pytest.raises((ConfigError, RunError), match=said):
         take_weights(build(spec.model, spec.input_shape(), 3), spec, tiny.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"seed": 1}, ["seed: 0 there, 1 asked for"]),
+        ({"validation_share": 0.3}, ["data.validation_share: 0.2 there, 0.3 asked for"]),
+        ({"validation_share": 0, "seed": 1}, []),  # nothing is validated
+        ({"refit": "all", "seed": 1}, []),
+        ({"dataset": "csv", "root": "elsewhere", "seed": 1}, []),
+    ],
+)
+def test_another_split_of_the_same_recordings_is_named(changes: dict[str, Any], said: list[str]) -> None:
+    spec = tiny.experiment()
+    ours = tiny.experiment(seed=changes.pop("seed", 0), data=spec.data.changed(**changes))
+    assert other_validation(spec, ours) == said
 
 
 def test_parts_are_of_the_network() -> None:
@@ -157,6 +175,16 @@ def test_one_network_for_each_device_by_the_commands(
         main([*specialized, "--only", "s1"])
     with pytest.raises(ConfigError, match=r"--set model\.width=8: only train, augment"):
         main([*specialized, "--set", "model.width=8"])
+    with pytest.raises(ConfigError, match=r"--seed 7: the validation part must be that of .*run, as it was trained on"):
+        main([*specialized, "--seed", "7"])
+    with pytest.raises(ConfigError, match=r"--set seed=7: only train, augment"):
+        main([*specialized, "--set", "seed=7"])
+
+    # general weights of another split, for a training of the same recordings
+    begun = ["train", *data, "--init", str(run), "--set", f"data.segment_seconds={tiny.SECONDS}"]
+    for seed, warned in (("0", 0), ("1", 1)):
+        main([*begun, "--run", str(tmp_path / seed), "--seed", seed, "--set", "train.epochs=1"])
+        assert capsys.readouterr().err.count("warning: init.run: ") == warned
 
     # another set of other classes, begun with the first: network and features come with the weights
     other = csv_folder([(f"{i}.wav", "uvw"[i % 3], 1 + i // 3 % 5) for i in range(30)], seconds=0.2, name="other")
@@ -170,3 +198,7 @@ def test_one_network_for_each_device_by_the_commands(
     with pytest.raises(RunError, match="holds another network"):
         main([*refused, "--set", f"data.segment_seconds={tiny.SECONDS}"])
     assert not (tmp_path / "three").exists()
+
+    shutil.copy(root / "0.wav", root / "1.wav")
+    with pytest.raises(RunError, match=r"run/best/config\.yaml: the recordings or their lists have changed since"):
+        main(specialized)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -212,11 +213,14 @@ def test_files_of_logits_are_read_by_their_names(folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"filename": np.array(["other.wav"] * 57)}, r"expected logits of every training segment, found none of seg"),
+        ({"filename": np.array(["other.wav"] * 57)}, r"expected logits of every training segment; found none of seg"),
         ({"classes": np.array(["x", "y", "w"])}, r"knows the classes x, y, w; expected x, y, z, in any order"),
         ({"classes": None}, r"a\.npz: expected the arrays filename, classes and logits, found no classes"),
         ({"logits": np.full((57, 3), np.nan)}, r"expected finite logits of shape \(57, 3\)"),
         ({"logits": np.zeros((5, 3))}, r"found float64 of \(5, 3\)"),
+        ({"filename": np.array("x")}, r"a\.npz: expected filename to be a list of names, found shape \(\)"),
+        ({"filename": np.array([["x"]])}, r"a\.npz: expected filename to be a list of names, found shape \(1, 1\)"),
+        ({"classes": np.array("x")}, r"a\.npz: expected classes to be a list of names, found shape \(\)"),
         ({"segment": np.zeros(57)}, r"expected segment to be 57 whole numbers, found float64"),
     ],
 )
@@ -230,9 +234,12 @@ def test_a_file_that_does_not_fit_is_refused(folder: Path, tmp_path: Path, chang
 
 def test_a_file_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
     data = prepared(student(folder))
-    (tmp_path / "a.npz").write_text("logits")
-    with pytest.raises(DataError, match=r"a\.npz: expected an \.npz file of plain arrays"):
-        teachers_of(student(folder, tmp_path / "a.npz"), data)
+    whole, array = npz(tmp_path / "b.npz", data).read_bytes(), io.BytesIO()
+    np.save(array, np.zeros(3))
+    for content in (b"logits", b"PK\x03\x04logits", whole[:-30], array.getvalue()):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz: expected an \.npz file of plain arrays"):
+            teachers_of(student(folder, tmp_path / "a.npz"), data)
     with pytest.raises(DataError, match=r"nothing\.npz does not exist"):
         teachers_of(student(folder, tmp_path / "nothing.npz"), data)
     with pytest.raises(RunError, match=r"nothing: expected a run folder with best/model\.safetensors"):

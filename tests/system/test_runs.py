@@ -26,8 +26,15 @@ def test_settings_are_written_once_with_their_provenance(tmp_path: Path) -> None
     assert written["provenance"]["packages"]["torch"].startswith("2.")
     assert set(written["provenance"]["packages"]) == set(runs.PACKAGES)
     assert load_experiment(path).changed(provenance=None) == spec
-    write_settings(path, tiny.experiment(seed=5).plain(), provenance(spec, "d" * 64))
+    write_settings(path, tiny.experiment(seed=5).plain(), provenance(spec, "c" * 64))
     assert load_yaml(path) == written
+
+
+def test_a_run_does_not_go_on_with_other_recordings(tmp_path: Path) -> None:
+    path, spec = tmp_path / "config.yaml", tiny.experiment()
+    write_settings(path, spec.plain(), provenance(spec, "c" * 16))
+    with pytest.raises(RunError, match=r"config\.yaml: the recordings .* data checksum c{16}, found d{16};"):
+        write_settings(path, spec.plain(), provenance(spec, "d" * 16))
 
 
 def test_the_same_settings_continue_and_a_new_run_is_new(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from system.checkpoint import load_checkpoint
 from system.errors import ConfigError
 from system.evaluation import Predictions
 from system.files import read_json
@@ -19,6 +22,7 @@ from system.options import check_devices
 from system.processes import is_first
 from tests.conftest import REPOSITORY
 
+SCRIPT = str(REPOSITORY / "system" / "run.py")
 SETTINGS = (
     "features.sample_rate=8000", "features.n_fft=256", "features.win_length=200", "features.hop_length=80",
     "features.n_mels=16", "data.segment_seconds=0.2", "model.width=16", "model.norm=batch", "model.pooling=average",
@@ -67,29 +71,34 @@ def tones(root: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    root = tones(tmp_path / "set")
-    environment = {**os.environ, "TINYSCENE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    script = str(REPOSITORY / "system" / "run.py")
+class Place:
+    """A folder with the tones, where commands are called."""
 
-    def run(*words: str) -> str:
+    def __init__(self, root: Path) -> None:
+        self.root, self.data = root, tones(root / "set")
+
+    def run(self, *words: str) -> str:
+        environment = {**os.environ, "TINYSCENE_CACHE": str(self.root / "cache"), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [sys.executable, *words, "--device", "cpu"], env=environment, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def train(name: str, *more: str, launch: tuple[str, ...] = ()) -> Path:
-        data = ("--dataset", "csv", "--data-root", str(root))
-        said = run(*launch, script, "train", "--run", str(tmp_path / name), *data, *settings, *more)
+    def train(self, name: str, *more: str, settings: Sequence[str] = (), launch: Sequence[str] = ()) -> Path:
+        data = ("--dataset", "csv", "--data-root", str(self.data))
+        words = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
+        said = self.run(*launch, SCRIPT, "train", "--run", str(self.root / name), *data, *words, *more)
         assert said.count("(float, test fold)") == 1
-        return tmp_path / name / "best"
+        return self.root / name / "best"
 
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    place = Place(tmp_path)
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29531", "--")
-    one = train("one")
-    found = [train("two", "--devices", "2"), train("torchrun", "--devices", "2", launch=torchrun)]
+    one = place.train("one")
+    found = [place.train("two", "--devices", "2"), place.train("torchrun", "--devices", "2", launch=torchrun)]
     first = read_json(one / "scores.json", "")
     for best in found:
         scores = read_json(best / "scores.json", "")
@@ -99,8 +108,26 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert scores["accuracy"] > 0.9 < first["accuracy"]
         assert abs(scores["log_loss"] - first["log_loss"]) < 0.15
         # what the history says of the validation part is what the checkpoint does there, in one process
-        again = run(script, "evaluate", "--run", str(best.parent))
+        again = place.run(SCRIPT, "evaluate", "--run", str(best.parent))
         with (best / "history.csv").open() as file:
             history = list(csv.DictReader(file))
         assert len(history) == 6
         assert f"accuracy {float(history[-1]['accuracy']):.4f}" in again
+
+
+ALIKE = (  # nothing at random, and no statistics of a process's share
+    "train.frozen_norms=all", "train.average=none", "augment.mixup_alpha=0", "augment.time_masks=0",
+    "augment.frequency_masks=0", "model.dropout=0", "train.optimizer=sgd", "train.epochs=1", "train.batch_size=7",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """Of seven rows one process has four, the other three; of the last batch, a single row, the other has none."""
+    place = Place(tmp_path)
+    one, two = (
+        load_checkpoint(place.train(name, "--devices", name, settings=ALIKE) / "model.safetensors").state
+        for name in ("1", "2")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)

@@ -110,6 +110,11 @@ def test_the_history_is_of_the_weights_that_are_returned(trained: Trained) -> No
     assert trained.last.clips_per_second > 0
 
 
+def test_clips_per_second_count_every_clip_once() -> None:
+    row = fit(tiny.experiment(epochs=1, batch_size=32), tiny.data(train=48), device="cpu").last
+    assert row.clips_per_second * row.seconds == pytest.approx(48)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: Trained) -> None:
     again = fit(tiny.experiment(**LEARNS), tiny.data(), device="cpu")
     assert numbers(again.history) == numbers(trained.history)
