@@ -88,8 +88,8 @@ def override(config: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(keys):
             raise ConfigError(f"--set {setting}: expected section.key=value, such as train.epochs=10")
         try:
-            value = yaml.safe_load(text) if text else None
-        except (yaml.YAMLError, ValueError):
+            value = yaml.load(text, Loader=UniqueKeyLoader) if text else None
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
             value = text
         node = result
         for key in keys[:-1]:

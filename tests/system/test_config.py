@@ -191,6 +191,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("data.root=/a=b", {"data": {"root": "/a=b"}}),
         ("data.root=2024-99-99", {"data": {"root": "2024-99-99"}}),
         ("data.root=[unclosed", {"data": {"root": "[unclosed"}}),
+        ("data.root=!!bool x", {"data": {"root": "!!bool x"}}),
         ("a.b.c=1", {"a": {"b": {"c": 1}}}),
         ("train=5", {"train": 5}),
     ],
