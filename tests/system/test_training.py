@@ -6,7 +6,10 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from system import training
 from system.dataset import PreparedData, Segments
 from system.errors import TrainingError
 from system.features import LogMel
+from system.files import whole_file
 from system.learning.averaging import Average, take_average
 from system.learning.optimizers import OPTIMIZERS
 from system.spec import AugmentSpec, ExperimentSpec
@@ -148,12 +152,18 @@ def test_a_killed_training_ends_as_the_uninterrupted_one(recipe: str, tmp_path: 
 def killed_and_resumed(
     spec: ExperimentSpec, data: PreparedData, killed_after: int, resume_file: Path
 ) -> tuple[Trained, list[int]]:
-    def kill(row: Epoch) -> None:
-        if row.epoch == killed_after:
+    epoch = count(1)
+
+    @contextmanager
+    def writes(path: Path) -> Iterator[Path]:
+        with whole_file(path) as part:
+            yield part
+        if next(epoch) == killed_after:
             raise Killed
 
-    with pytest.raises(Killed):
-        fit(spec, data, device="cpu", on_epoch=kill, resume_file=resume_file)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("system.training.whole_file", writes)
+        fit(spec, data, device="cpu", resume_file=resume_file)
     assert [path.name for path in resume_file.parent.iterdir()] == [".training.ckpt"]
     torch.manual_seed(999)  # another process, another state of the random numbers
     seen: list[int] = []
