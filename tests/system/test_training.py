@@ -161,9 +161,10 @@ def killed_and_resumed(
         if next(epoch) == killed_after:
             raise Killed
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("system.training.whole_file", writes)
-        fit(spec, data, device="cpu", resume_file=resume_file)
+        with pytest.raises(Killed):
+            fit(spec, data, device="cpu", resume_file=resume_file)
     assert [path.name for path in resume_file.parent.iterdir()] == [".training.ckpt"]
     torch.manual_seed(999)  # another process, another state of the random numbers
     seen: list[int] = []
