@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from system.config import Spec
 
 Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 Pair = tuple[Positive, Positive]
 LARGEST_SEED = 2**32 - 1  # of NumPy's older generators, by which scikit-learn splits
 

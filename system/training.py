@@ -10,6 +10,7 @@ import logging
 import math
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from system.dataset import PreparedData, Segments
-from system.errors import TrainingError
+from system.errors import RunError, TrainingError
 from system.files import whole_file
 from system.learning.averaging import average_of, is_taken, take_average
 from system.learning.batches import EpochOrder, FeatureBatches, standardized, statistics
@@ -296,6 +297,7 @@ def fit(
     number, from 0 on; `on_epoch` sees every finished epoch and may raise to stop. An empty validation part is not
     scored. Several `devices`, or `nodes` with as many each, share every batch by Lightning's DDP: gradients are those
     of the whole batch, BatchNorm in training sees a process's share. Each process returns the same network.
+    Raises RunError for a damaged `resume_file`, TrainingError if the training diverges.
     """
     torch.manual_seed(spec.seed)
     frozen: list[nn.Module] = []
@@ -345,6 +347,10 @@ def fit(
         if resume_file is not None:
             resume_file.parent.mkdir(parents=True, exist_ok=True)
         resume = resume_file is not None and resume_file.is_file()
+        if resume_file is not None and resume and not zipfile.is_zipfile(resume_file):
+            raise RunError(
+                f"{resume_file}: expected a checkpoint to go on from, found a damaged file; remove it to begin anew"
+            )
         try:
             trainer.fit(
                 module,

@@ -21,7 +21,7 @@ from torch import nn
 
 from system import training
 from system.dataset import PreparedData, Segments
-from system.errors import TrainingError
+from system.errors import RunError, TrainingError
 from system.features import LogMel
 from system.files import whole_file
 from system.learning.averaging import Average, take_average
@@ -147,6 +147,13 @@ def test_a_killed_training_ends_as_the_uninterrupted_one(recipe: str, tmp_path: 
         assert seen == list(range(killed_after + 1, 5))
         assert numbers(resumed.history) == numbers(whole.history)
         assert same_weights(resumed.network, whole.network)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / ".training.ckpt"
+    file.write_bytes(b"PK\x03\x04 and then the disk was full")
+    with pytest.raises(RunError, match=r"training\.ckpt: expected a checkpoint to go on from, found a damaged file"):
+        fit(tiny.experiment(epochs=1), tiny.data(), device="cpu", resume_file=file)
 
 
 def killed_and_resumed(
