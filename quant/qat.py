@@ -22,7 +22,7 @@ from system.checkpoint import Checkpoint
 from system.data.cache import digest
 from system.dataset import PreparedData
 from system.errors import DataError, RunError
-from system.files import staged, whole_file, write_json
+from system.files import require_whole_checkpoint, staged, whole_file, write_json
 from system.models.reparam import deploy
 from system.onnx_float import export_float
 from system.spec import QuantSpec
@@ -169,17 +169,20 @@ def trained(
 
 def stopped_at(folder: Path, checkpoint: Checkpoint, data: PreparedData) -> tuple[Path, Path]:
     """Where an interrupted training is kept, and its best epoch; what one of other weights, settings or recordings
-    left is removed."""
+    left is removed. Raises RunError for a damaged best epoch."""
     weights = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(checkpoint.state.items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     key = digest([weights.hexdigest(), checkpoint.spec.plain(), data.checksum])
     resume_file, best_file = folder / f".qat-{key}.ckpt", folder / f".qat-{key}.best.pt"
-    kept = (resume_file, best_file) if resume_file.is_file() else ()
+    both = resume_file.is_file() and (best_file.is_file() or not len(data.validation))
+    kept = (resume_file, best_file) if both else ()
     for file in folder.glob(STOPPED):
         if file not in kept:
             file.unlink()
+    if best_file.is_file():
+        require_whole_checkpoint(best_file)
     return resume_file, best_file
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,3 +135,9 @@ def read_json(path: Path, made_by: str) -> Any:
         raise RunError(f"{path} does not exist; {made_by} writes it") from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path} cannot be read as JSON ({error}); {made_by} writes it anew") from None
+
+
+def require_whole_checkpoint(path: Path) -> None:
+    """Raises RunError for a file of an interrupted training that is no archive of PyTorch's."""
+    if not zipfile.is_zipfile(path):
+        raise RunError(f"{path}: expected a checkpoint to go on from, found a damaged file; remove it to begin anew")

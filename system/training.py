@@ -10,7 +10,6 @@ import logging
 import math
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from system.dataset import PreparedData, Segments
-from system.errors import RunError, TrainingError
-from system.files import whole_file
+from system.errors import TrainingError
+from system.files import require_whole_checkpoint, whole_file
 from system.learning.averaging import average_of, is_taken, take_average
 from system.learning.batches import EpochOrder, FeatureBatches, standardized, statistics
 from system.learning.graphs import Graphed
@@ -347,10 +346,8 @@ def fit(
         if resume_file is not None:
             resume_file.parent.mkdir(parents=True, exist_ok=True)
         resume = resume_file is not None and resume_file.is_file()
-        if resume_file is not None and resume and not zipfile.is_zipfile(resume_file):
-            raise RunError(
-                f"{resume_file}: expected a checkpoint to go on from, found a damaged file; remove it to begin anew"
-            )
+        if resume_file is not None and resume:
+            require_whole_checkpoint(resume_file)
         try:
             trainer.fit(
                 module,

@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as lightning
 
 from quant import qat
+from system.errors import RunError
 from system.spec import QuantSpec
 from system.training import Epoch
 from tests import tiny
@@ -105,6 +106,20 @@ def test_other_weights_begin_anew(tmp_path: Path) -> None:
         for checkpoint in (first, made_checkpoint(spec=spec), other)
     }
     assert len(keys) == 2
+
+
+def test_a_damaged_best_epoch_is_refused_by_name_and_without_it_all_begins_anew(
+    stop: Callable[..., None], epochs: list[int], tmp_path: Path
+) -> None:
+    stop(tmp_path, 3)
+    (best,) = tmp_path.glob(".qat-*.best.pt")
+    best.write_bytes(best.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"best\.pt: expected a checkpoint to go on from, found a damaged file"):
+        train(tmp_path)
+    best.unlink()
+    epochs.clear()
+    train(tmp_path)
+    assert epochs == list(range(EPOCHS))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
