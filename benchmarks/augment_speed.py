@@ -34,7 +34,7 @@ from system.features import LogMel
 from system.models.catalog import model_spec
 from system.models.network import build
 from system.spec import AugmentSpec, ExperimentSpec, FeatureSpec
-from system.training import memory_format
+from system.learning.layout import memory_format
 
 FEATURES = FeatureSpec(sample_rate=32000, n_fft=4096, win_length=3072, hop_length=500, n_mels=256)
 EVERYTHING = AugmentSpec(

@@ -5,7 +5,7 @@
     python benchmarks/quantized_step.py --threads 1 --config best_3M
 
 The float network, and the quantized one by each way, take turns in one process. Medians over the rounds, and the ratio
-to what is slowest. Layouts are those of system/training.py, or PyTorch's default.
+to what is slowest. Layouts are those of system/learning/layout.py, or PyTorch's default.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from system.models.network import build
 from system.models.reparam import deploy
 from system.progress import progress
 from system.runs import load_experiment
-from system.training import memory_format
+from system.learning.layout import memory_format
 
 CONFIGS = Path(__file__).resolve().parents[1] / "system" / "configs"
 CLASSES = 10
@@ -39,7 +39,7 @@ CLASSES = 10
 
 class Way(NamedTuple):
     rounding: Callable[..., torch.Tensor]
-    laid_out: bool  # as system/training.py does
+    laid_out: bool  # as system/learning/layout.py has it
     quantized: bool = True
 
 

@@ -27,7 +27,7 @@ WORKERS = (1, 2, 4)
 
 def sleep(spec: Any, data: Any, *, seconds: float, on_epoch: Any, **_: Any) -> None:
     """In place of a training; a loss that depends on the network, so that the search has something to go by."""
-    from system.training import Epoch
+    from system.learning.loop import Epoch
 
     for epoch in range(1, spec.train.epochs + 1):
         time.sleep(seconds)

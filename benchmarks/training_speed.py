@@ -50,7 +50,8 @@ from system.models.network import build, complexity
 from system.progress import progress
 from system.runs import load_experiment
 from system.spec import ExperimentSpec
-from system.training import fit, memory_format, torch_device
+from system.learning.layout import memory_format, torch_device
+from system.training import fit
 
 CONFIG = Path(__file__).resolve().parents[1] / "system" / "configs" / "dcase2024_baseline.yaml"
 RATE, CLASSES = 44100, 10  # of TAU's recordings

@@ -23,10 +23,12 @@ from system.data.cache import digest
 from system.dataset import PreparedData
 from system.errors import DataError, RunError
 from system.files import require_whole_checkpoint, staged, whole_file, write_json
+from system.learning.loop import Epoch, OnlineTeacher
+from system.learning.objectives import log_loss_and_accuracy
 from system.models.reparam import deploy
 from system.onnx_float import export_float
 from system.spec import QuantSpec
-from system.training import Epoch, OnlineTeacher, fit, log_loss_and_accuracy, logits_of
+from system.training import fit, logits_of
 
 PARITY = "parity.json"  # written last: where it is, the files of a folder belong together
 MADE_FROM_IT = (

@@ -20,8 +20,9 @@ from quant.diagnose import decibels
 from quant.qat import calibrated, calibration_inputs, deployable, trained
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
+from system.learning.objectives import log_loss_and_accuracy
 from system.progress import progress
-from system.training import log_loss_and_accuracy, logits_of
+from system.training import logits_of
 
 Changes = Mapping[str, Any]  # of a QuantSpec
 REPAIRS: dict[str, Changes] = {

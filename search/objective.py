@@ -22,8 +22,9 @@ from search.space import DEFAULT, Choices, Space
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
 from system.errors import TinySceneError, TrainingError
+from system.learning.loop import Epoch
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
-from system.training import Epoch, Trained, fit
+from system.training import Trained, fit
 
 Fit = Callable[..., Trained]
 

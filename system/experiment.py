@@ -15,6 +15,8 @@ from system.dataset import PreparedData, Segments
 from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
 from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
 from system.files import write_csv, write_json, write_with
+from system.learning.layout import torch_device
+from system.learning.loop import Epoch
 from system.learning.pretrained import frozen_parts, other_validation, take_weights
 from system.learning.teachers import teachers_of
 from system.models.network import build, complexity
@@ -23,7 +25,7 @@ from system.processes import is_first
 from system.runs import provenance, write_settings
 from system.spec import ExperimentSpec
 from system.temperature import fit_temperature, losses
-from system.training import Epoch, Trained, fit, logits_of, torch_device
+from system.training import Trained, fit, logits_of
 
 RESUME_FILE = ".training.ckpt"
 

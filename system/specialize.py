@@ -17,10 +17,11 @@ from system.dataset import PreparedData, prepare
 from system.errors import ConfigError, RunError
 from system.experiment import check_sources, train_and_report
 from system.files import read_json, write_json
+from system.learning.objectives import log_loss_and_accuracy
 from system.options import needs_validation
 from system.runs import check_recordings, check_same, locked, provenance, write_settings
 from system.spec import ExperimentSpec
-from system.training import log_loss_and_accuracy, logits_of
+from system.training import logits_of
 
 FOLDER = "devices"
 CHANGEABLE = ("train.", "augment.", "init.frozen=", "distill.")  # no seed: it draws the validation part

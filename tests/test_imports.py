@@ -52,7 +52,7 @@ def test_the_contracts_of_setup_cfg_hold() -> None:
 
 
 def test_lightning_is_known_to_one_module() -> None:
-    assert importers_of("pytorch_lightning") == {"system/training.py"}
+    assert importers_of("pytorch_lightning") == {"system/learning/loop.py"}
 
 
 @pytest.mark.parametrize("quantizer", ["brevitas", "pytorch_quantization"])

@@ -33,7 +33,7 @@ from system.editions import EDITIONS
 from system.errors import ConfigError, RunError, TinySceneError
 from system.evaluation import probabilities_of
 from system.files import read_json, write_json
-from system.training import statistics
+from system.learning.batches import statistics
 from tests import tiny
 
 SMALL = [

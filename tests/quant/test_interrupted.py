@@ -11,8 +11,8 @@ import pytorch_lightning as lightning
 
 from quant import qat
 from system.errors import RunError
+from system.learning.loop import Epoch
 from system.spec import QuantSpec
-from system.training import Epoch
 from tests import tiny
 
 from .light import LightBackend

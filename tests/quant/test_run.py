@@ -24,9 +24,9 @@ from quant.run import main
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData
 from system.errors import ConfigError, DataError, RunError
+from system.learning.loop import Epoch
 from system.models.network import build
 from system.spec import QuantSpec
-from system.training import Epoch
 from tests import tiny
 
 from .conftest import random_network

@@ -18,8 +18,8 @@ from search import objective
 from search import run as command
 from search.worker import Plan
 from system.budget import Budget
+from system.learning.loop import Epoch
 from system.spec import ExperimentSpec
-from system.training import Epoch
 from tests import tiny
 
 

@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search import propose
 from search.storage import INFEASIBLE, trials_of, was_trained
 from search.worker import Plan, work
+from system.learning.loop import Epoch
 from system.spec import ExperimentSpec
-from system.training import Epoch
 from tests import tiny
 from tests.search.conftest import HALF_INFEASIBLE, loss_of
 

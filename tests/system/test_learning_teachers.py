@@ -18,10 +18,11 @@ from system.errors import ConfigError, DataError, RunError
 from system.features import LogMel
 from system.learning import teachers
 from system.learning.inputs import training_data
+from system.learning.loop import OnlineTeacher
 from system.learning.teachers import Grid, teachers_of, windows
 from system.models.network import build
 from system.spec import AugmentSpec, DataSpec, DistillSpec, ExperimentSpec, FeatureSpec
-from system.training import OnlineTeacher, fit, logits_of
+from system.training import fit, logits_of
 from tests import tiny
 
 OTHER_FRONT_END = FeatureSpec(sample_rate=16000, n_fft=512, win_length=400, hop_length=320, n_mels=24)

@@ -109,10 +109,14 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert abs(scores["log_loss"] - first["log_loss"]) < 0.15
         # what the history says of the validation part is what the checkpoint does there, in one process
         again = place.run(SCRIPT, "evaluate", "--run", str(best.parent))
-        with (best / "history.csv").open() as file:
-            history = list(csv.DictReader(file))
+        history = train_history(best)
         assert len(history) == 6
         assert f"accuracy {float(history[-1]['accuracy']):.4f}" in again
+
+
+def train_history(best: Path) -> list[dict[str, str]]:
+    with (best / "history.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 ALIKE = (  # nothing at random, and no statistics of a process's share
@@ -125,9 +129,9 @@ ALIKE = (  # nothing at random, and no statistics of a process's share
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     """Of seven rows one process has four, the other three; of the last batch, a single row, the other has none."""
     place = Place(tmp_path)
-    one, two = (
-        load_checkpoint(place.train(name, "--devices", name, settings=ALIKE) / "model.safetensors").state
-        for name in ("1", "2")
-    )
+    runs = [place.train(name, "--devices", name, settings=ALIKE) for name in ("1", "2")]
+    one, two = (load_checkpoint(best / "model.safetensors").state for best in runs)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    losses = [float(train_history(best)[-1]["train_loss"]) for best in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)

@@ -19,15 +19,19 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 from torch import nn
 
-from system import training
 from system.dataset import PreparedData, Segments
 from system.errors import RunError, TrainingError
 from system.features import LogMel
 from system.files import whole_file
+from system.learning import loop
 from system.learning.averaging import Average, take_average
+from system.learning.batches import FeatureBatches
+from system.learning.loop import Epoch
+from system.learning.objectives import log_loss_and_accuracy
 from system.learning.optimizers import OPTIMIZERS
+from system.models.network import build
 from system.spec import AugmentSpec, ExperimentSpec
-from system.training import Epoch, Trained, fit, log_loss_and_accuracy, logits_of
+from system.training import Trained, fit, logits_of
 from tests import tiny
 
 LEARNS = {"epochs": 6, "batch_size": 4, "learning_rate": 2e-2}
@@ -169,7 +173,7 @@ def killed_and_resumed(
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("system.training.whole_file", writes)
+        patch.setattr("system.learning.loop.whole_file", writes)
         with pytest.raises(Killed):
             fit(spec, data, device="cpu", resume_file=resume_file)
     assert [path.name for path in resume_file.parent.iterdir()] == [".training.ckpt"]
@@ -188,7 +192,7 @@ def test_an_average_is_what_is_returned_and_scored(average: str, monkeypatch: py
         assert average.taken == {"ema": 6 * 12, "swa": 2}[spec.train.average]  # steps; epochs 5 and 6
         take_average(network, average, inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "take_average", note)
+    monkeypatch.setattr(loop, "take_average", note)
     data, spec = tiny.data(), tiny.experiment(**LEARNS, average=average, swa_start=0.7)
     trained = fit(spec, data, device="cpu")
     assert len(means) == 1
@@ -269,7 +273,7 @@ def test_a_given_network_is_trained_on_with_its_own_standardization(trained: Tra
 def test_every_optimizer_changes_every_parameter(optimizer: str) -> None:
     spec = tiny.experiment(epochs=1, optimizer=optimizer, learning_rate=1e-2, augment=AugmentSpec(time_masks=0))
     torch.manual_seed(0)
-    network = training.build(spec.model, spec.input_shape(), 3)
+    network = build(spec.model, spec.input_shape(), 3)
     before = {key: value.detach().clone() for key, value in network.named_parameters()}
     fit(spec, tiny.data(), network=network, device="cpu")
     assert [key for key, value in network.named_parameters() if torch.equal(value, before[key])] == []
@@ -287,14 +291,14 @@ def test_dropout_and_augmentation_are_off_at_evaluation(trained: Trained) -> Non
 
 def test_a_training_shuffles_every_epoch_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[list[int]] = []
-    read = training.FeatureBatches.__getitems__
+    read = FeatureBatches.__getitems__
 
-    def note(self: training.FeatureBatches, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def note(self: FeatureBatches, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         if len(self) == 32:
             batches.append(indices)
         return read(self, indices)
 
-    monkeypatch.setattr(training.FeatureBatches, "__getitems__", note)
+    monkeypatch.setattr(FeatureBatches, "__getitems__", note)
     fit(tiny.experiment(epochs=3, batch_size=32), tiny.data(train=32), device="cpu")
     assert [sorted(batch) for batch in batches] == [list(range(32))] * 3
     assert len({tuple(batch) for batch in batches}) == 3
@@ -305,7 +309,7 @@ import sys; sys.path.insert(0, {root!r})
 import system, torch
 from system.models.network import build
 from system.spec import ModelSpec, StageSpec
-from system.training import memory_format
+from system.learning.layout import memory_format
 torch.manual_seed(0)
 stages = (StageSpec(depth=1), StageSpec(depth=1, stride=(2, 2)))
 spec = ModelSpec(width={width}, width_multiple=2, stem_kernel=(5, 5), stem_stride=(2, 2), block="inverted",
@@ -348,7 +352,7 @@ def test_a_captured_training_is_the_plain_one(dropout: float, monkeypatch: pytes
     for one, other in zip(captured.history, resumed.history, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
     if not dropout:  # else the noise is another, as a captured pass draws it elsewhere
-        monkeypatch.setattr(training, "Graphed", lambda network, like: network)
+        monkeypatch.setattr(loop, "Graphed", lambda network, like: network)
         plain = fit(spec, data, device="cuda")
         for one, other in zip(captured.history, plain.history, strict=True):
             assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
