@@ -195,16 +195,20 @@ class CollapseHead(Head):
 
 @HEADS.add("conv")
 class ConvHead(Head):
-    """1x1 convolution with BatchNorm to the classes, then global average (DCASE 2024/25 baseline)."""
+    """1x1 convolution with BatchNorm to the classes, then global average (DCASE 2024/25 baseline).
+
+    Dropout is of whole channels of the map, as it is after pooling in the other heads.
+    """
 
     def __init__(self, make: LayerFactory, x: Map, classes: int, spec: ModelSpec) -> None:
         super().__init__()
-        self.classify = make.conv(x, classes)
+        self.dropout = make.dropout(x, spec.dropout, channels=True)
+        self.classify = make.conv(self.dropout.map, classes)
         self.mean = make.global_average(self.classify.map)
         self.map = self.mean.map
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mean(self.classify(x))
+        return self.mean(self.classify(self.dropout(x)))
 
     def embed(self, x: Tensor) -> Tensor:
         return mean_over_map(x)  # of what the classifier reads at each position

@@ -43,6 +43,19 @@ def test_logits_have_their_shape_and_every_parameter_a_gradient(case: Case) -> N
     assert all(p.grad is not None for p in network.parameters())
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_dropout_acts_in_every_head_and_only_in_training(head: str) -> None:
+    shape = (1, 32, 20)
+    network = randomised(build(BASE.changed(head=head, dropout=0.5), shape, CLASSES))
+    x = inputs(shape, batch=4)
+    with torch.inference_mode():
+        assert torch.equal(network.eval()(x), network(x))
+        network.head.train()
+        for norm in network.head.modules():
+            norm.train(not isinstance(norm, nn.BatchNorm2d))
+        assert not torch.equal(network(x), network(x))
+
+
 @every_case
 def test_builds_on_the_meta_device_and_each_layer_writes_the_map_it_declares(case: Case) -> None:
     spec, shape, classes = case
