@@ -14,6 +14,7 @@ from system.data.csv_folder import load
 from system.data.folds import Clip, DatasetFolds, Event, split_validation
 from system.dataset import prepare
 from system.errors import DataError
+from system.events import choose_thresholds
 from system.spec import DataSpec, FeatureSpec
 
 NAMES = [f"audio/{number}.wav" for number in range(12)]
@@ -188,3 +189,9 @@ def test_the_validation_part_has_every_class_by_source() -> None:
         assert {label for clip in part for label in clip.labels} == {"a", "b", "c"}
     assert 0.1 < len(validation) / len(clips) < 0.35
     assert split_validation(clips, 0.2, 0, "here")[1] == validation
+
+
+def test_a_part_of_no_segments_has_as_many_columns_of_labels_as_any_other(root: Path, cache: Path) -> None:
+    data = prepare(DataSpec(dataset="csv", root=str(root), validation_share=0), FEATURES, 0)
+    assert data.validation.label.shape == (0, 2)
+    assert choose_thresholds(np.empty((0, 2)), data.validation.label).tolist() == [0.5, 0.5]
