@@ -29,6 +29,7 @@ from system.runs import first_run
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
 SUFFIXES = (".onnx", ".ort")
+FLOAT = "float"  # name of the float network's file, beside those of its integers
 BATCH = 16
 KEY = "tinyscene.description"
 
@@ -131,7 +132,12 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
             f"give --run, or export the whole by python quant/run.py export --run RUN --whole"
         )
     checkpoint = load_checkpoint(folder / "best" / "model.safetensors")
-    checkpoint = replace(checkpoint, temperature=recorded_temperature(path.parent, checkpoint))
+    if path.stem != FLOAT:
+        checkpoint = replace(
+            checkpoint,
+            temperature=recorded_temperature(path.parent, checkpoint),
+            thresholds=recorded_thresholds(path.parent, checkpoint),
+        )
     spec = checkpoint.spec
     shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
     expected, classes = list(spec.input_shape()), len(checkpoint.classes)
@@ -146,16 +152,26 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
 
 
 def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
-    """That of the quantized network, in `folder`/scores.json; of the float one where none was fitted.
+    """That of the quantized network in `folder`; of the float one where none was fitted."""
+    scores = recorded_scores(folder, checkpoint)
+    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
 
-    A refit (system/refit.py) has that of its first training.
+
+def recorded_thresholds(folder: Path, checkpoint: Checkpoint) -> tuple[float, ...] | None:
+    """(classes,) those by which the quantized network in `folder` was scored; of the float one where it was not."""
+    thresholds = recorded_scores(folder, checkpoint).get("thresholds")
+    return checkpoint.thresholds if thresholds is None else tuple(thresholds[name] for name in checkpoint.classes)
+
+
+def recorded_scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """scores.json of the quantized network in `folder`, empty where it has none: of no run, or not scored yet.
+
+    A refit (system/refit.py) has those of its first training.
     """
     if checkpoint.spec.data.refit:
         folder = first_run(folder.resolve().parents[1], checkpoint.spec) / "quant" / folder.name
-    if not (folder / "scores.json").is_file():
-        return checkpoint.temperature
-    scores = read_json(folder / "scores.json", "python quant/run.py qat")
-    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
+    path = folder / "scores.json"
+    return read_json(path, "python quant/run.py qat") if path.is_file() else {}
 
 
 def path_probabilities(

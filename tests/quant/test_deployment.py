@@ -116,6 +116,29 @@ def test_the_temperature_and_the_thresholds_are_in_the_file(quantized: Quantized
 
 
 @only("inverted")
+def test_integers_decide_by_the_thresholds_they_were_scored_with(run: Path, quantized: Quantized) -> None:
+    of_float, of_integers = (0.5,) * CLASSES, tuple(0.1 * (1 + c) for c in range(CLASSES))
+    save_checkpoint(run / "best" / "model.safetensors", checkpoint_of(quantized, 1.0, of_float))
+    folder = run / "quant" / "brevitas"
+    shutil.copy(folder / "int8.onnx", folder / "float.onnx")
+    assert open_classifier(folder / "int8.onnx").about.thresholds == of_float, "not scored yet"
+    write_json(folder / "scores.json", {"thresholds": dict(zip("abcd"[:CLASSES], of_integers, strict=True))})
+    commands.main(["export", "--run", str(run), "--whole", "--ort"])
+    for name in ("int8.onnx", "int8.ort", "whole.onnx", "whole.ort"):
+        assert open_classifier(folder / name).about.thresholds == pytest.approx(of_integers), name
+    assert open_classifier(folder / "float.onnx").about.thresholds == of_float
+
+
+@only("inverted")
+def test_the_float_network_beside_the_integers_keeps_its_own_temperature(run: Path) -> None:
+    folder = run / "quant" / "brevitas"
+    shutil.copy(folder / "int8.onnx", folder / "float.onnx")
+    write_json(folder / "scores.json", {"temperature": {"value": 3.0}})
+    assert open_classifier(folder / "int8.onnx").about.temperature == 3.0
+    assert open_classifier(folder / "float.onnx").about.temperature == 1.7
+
+
+@only("inverted")
 def test_a_file_that_is_not_what_python_computes_is_not_written(
     quantized: Quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
