@@ -27,6 +27,7 @@ CODE_VERSION = 1
 
 LARGEST = 2.0**31  # of a sample: that of 32-bit integers written as floats; nothing that was recorded is beyond
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # of recordings that are looked for in folders
+HEADER_BYTES = 2**16  # of a wav file; one whose samples begin later is as long as libsndfile says
 READERS = 2
 CLIPS_IN_FLIGHT = 64  # bounds the memory of a large set
 
@@ -61,10 +62,15 @@ def recordings_in(sources: Iterable[Path]) -> Iterator[Path]:
 
 
 def seconds_of(path: Path) -> float:
-    """How long a recording is; unlimited if its header cannot be read, which reading its samples will tell."""
+    """How long a recording is, by its header; unlimited if that cannot be read or announces more than is there, which
+    reading its samples will tell."""
     try:
+        with path.open("rb") as file:
+            header = announced_and_found(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size)
+        if header is not None and header[0] > header[1]:
+            return math.inf
         return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, RuntimeError):
+    except (soundfile.SoundFileError, RuntimeError, OSError):
         return math.inf
 
 

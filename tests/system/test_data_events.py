@@ -120,6 +120,15 @@ def test_a_damaged_clip_is_told_when_its_samples_are_read(root: Path, cache: Pat
         prepare(DataSpec(dataset="csv", root=str(root)), FEATURES, 0)
 
 
+def test_a_truncated_clip_is_told_as_such_and_can_be_left_out(root: Path, cache: Path) -> None:
+    path = root / "audio/3.wav"
+    path.write_bytes(path.read_bytes()[:2000])  # the event is from 0 to 0.5 s
+    with pytest.raises(DataError, match=r"3\.wav is truncated"):
+        prepare(DataSpec(dataset="csv", root=str(root)), FEATURES, 0)
+    data = prepare(DataSpec(dataset="csv", root=str(root), skip_bad=True), FEATURES, 0)
+    assert (data.skipped, len(data.test) + len(data.train) + len(data.validation)) == (1, 11)
+
+
 def several(csv_folder: Callable[..., Path], *labels: str) -> Path:
     return csv_folder([(f"{number}.wav", label, 1 + number % 3) for number, label in enumerate(labels)])
 
