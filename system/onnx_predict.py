@@ -7,6 +7,7 @@ and an integer or float network from features to logits, described by the run wh
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,11 +25,13 @@ from system.evaluation import probabilities_of
 from system.events import event_probabilities
 from system.features import LogMel
 from system.files import read_json
+from system.label_lines import labelling
 from system.onnx_float import INPUT, OUTPUT
 from system.runs import first_run
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
 SUFFIXES = (".onnx", ".ort")
+STREAM = Path("-")  # raw samples from standard input
 FLOAT = "float"  # name of the float network's file, beside those of its integers
 BATCH = 16
 KEY = "tinyscene.description"
@@ -40,7 +43,10 @@ PCM = {  # sample formats of a raw stream, named as ffmpeg does: (NumPy type, va
     "f32le": ("<f4", 1, 0),
 }
 LOUDEST = 16.0  # float samples beyond this many times full scale are not samples
-CONTAINERS = {b"RIFF": "a WAV file", b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3\x03": "an MP3 file"}
+CONTAINERS = {  # the first four bytes of files that are no raw samples
+    b"RIFF": "a WAV file", b"RF64": "a WAV file", b"FORM": "an AIFF file", b"caff": "a CAF file",
+    b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3\x03": "an MP3 file", b"ID3\x04": "an MP3 file",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -191,22 +197,27 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
 
     `hop` (seconds) is from one window to the next; None: windows follow each other as in training.
     """
-    classifier = open_classifier(model, run)
+    classifier, given = open_classifier(model, run), list(recordings_in(sources))
     about = classifier.about
-    step = about.segment_samples if hop is None else round(hop * about.sample_rate)
+    step = about.segment_samples
+    if hop is not None:
+        step = round(hop * about.sample_rate) if math.isfinite(hop) else 0
     if not 0 < step <= about.segment_samples:
         raise ConfigError(
             f"--hop: expected seconds up to a segment's {about.segment_samples / about.sample_rate:g}, found {hop:g}"
         )
-    for source in recordings_in(sources):
-        if str(source) == "-":
-            windows, batch = stream_windows(pcm or Pcm(), about, step), 1
-        else:
-            windows, batch = file_windows(source, about, hop, step), BATCH
-        for start, p, seconds in timed(classifier, windows, batch):
-            name, probability = classifier.label(p)
-            cost = 1e3 * seconds / (step / about.sample_rate)
-            print(f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}", flush=batch == 1)
+    with labelling(len(given), shown=STREAM not in given) as (out, done):
+        for source in given:
+            if source == STREAM:
+                windows, batch = stream_windows(pcm or Pcm(), about, step), 1
+            else:
+                windows, batch = file_windows(source, about, hop, step), BATCH
+            for start, p, seconds in timed(classifier, windows, batch):
+                name, probability = classifier.label(p)
+                cost = 1e3 * seconds / (step / about.sample_rate)
+                line = f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}"
+                print(line, file=out, flush=batch == 1)
+            done(1)
 
 
 Window = tuple[int, np.ndarray]  # first sample, (samples,) float32
@@ -278,7 +289,7 @@ def stream_blocks(pcm: Pcm, sample_rate: int, step: int) -> Iterator[np.ndarray]
 
     stream = pcm.stream or sys.stdin.buffer
     number, full, zero = PCM[pcm.format]
-    kind, rate = np.dtype(number), pcm.rate or sample_rate
+    kind, rate = np.dtype(number), sample_rate if pcm.rate is None else pcm.rate
     if rate <= 0:
         raise ConfigError(f"--rate: expected a positive number of Hz, found {rate}")
     resample = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", quality="HQ")

@@ -317,6 +317,8 @@ BAD_STREAMS = {
     "empty": (b"", "s16le", "found none"),
     "half a sample": (bytes(101), "s16le", "101 bytes"),
     "a wav file": (b"RIFF" + bytes(100), "s16le", "a WAV file"),
+    "an aiff file": (b"FORM" + bytes(100), "s16le", "an AIFF file"),
+    "an mp3 file": (b"ID3\x04" + bytes(100), "s16le", "an MP3 file"),
     "integers read as floats": (np.full(50, 0x7FC0, "<u4").tobytes()[2:] + bytes(2), "f32le", "--format"),
     "not numbers": (np.full(50, np.nan, "<f4").tobytes(), "f32le", "--format"),
 }
@@ -326,6 +328,11 @@ BAD_STREAMS = {
 def test_a_stream_that_holds_no_samples_is_refused(content: bytes, name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(stream_blocks(Pcm(format=name, stream=io.BytesIO(content)), RATE, 10))
+
+
+def test_a_stream_has_a_rate() -> None:
+    with pytest.raises(ConfigError, match="--rate: expected a positive number of Hz, found 0"):
+        list(stream_blocks(Pcm(rate=0, stream=io.BytesIO(bytes(100))), RATE, 10))
 
 
 @only("inverted")
@@ -368,6 +375,8 @@ def test_files_that_cannot_predict_are_refused(run: Path, quantized: Quantized, 
         (["--model", "M.onnx", "--checkpoint", "c.safetensors", "a.wav"], "--checkpoint"),
         (["--model", "M.onnx", "--hop", "2", "a.wav"], "--hop"),
         (["--model", "M.onnx", "--hop", "0", "a.wav"], "--hop"),
+        (["--model", "M.onnx", "--hop", "nan", "a.wav"], "--hop"),
+        (["--model", "M.onnx", "--hop", "inf", "a.wav"], "--hop"),
         (["--model", "M.onnx", "--device", "cuda", "a.wav"], "--device"),
         (["--model", "M.onnx", "none.wav"], "does not exist"),
         (["--run", "RUN", "-"], "standard input"),
