@@ -12,9 +12,10 @@ import pytest
 
 from system.data.csv_folder import load
 from system.data.folds import Clip, DatasetFolds, Event, split_validation
-from system.dataset import prepare
+from system.dataset import paths_of, prepare
 from system.errors import DataError
 from system.events import choose_thresholds
+from system.overview import overview
 from system.spec import DataSpec, FeatureSpec
 
 NAMES = [f"audio/{number}.wav" for number in range(12)]
@@ -144,6 +145,23 @@ def test_labels_joined_in_meta_csv_are_tags_without_a_time(csv_folder: Callable[
     expected = [[float(label in clip_of(folds, name).labels) for label in folds.classes] for name in data.test.filename]
     assert data.test.label.tolist() == expected
     assert len({tuple(row) for row in expected}) == 3
+
+
+def test_a_clip_may_have_no_tag_where_others_have_several(csv_folder: Callable[..., Path], cache: Path) -> None:
+    root = several(csv_folder, *["dog|rain", "rain", "", "dog"] * 3)
+    folds = read(root)
+    assert folds.classes == ("dog", "rain")
+    assert clip_of(folds, "2.wav").events == ()
+    data = prepare(DataSpec(dataset="csv", root=str(root), segment_seconds=0.5), FEATURES, 0)
+    without = [not row.any() for row in data.test.label]
+    assert without == [name in ("2.wav", "6.wav", "10.wav") for name in data.test.filename]
+    assert any(without)
+    paths = paths_of(DataSpec(dataset="csv", root=str(root)), 0)
+    assert "  12 tags without a time, 3 clips without any" in overview(data, paths)
+    meta = root / "meta.csv"
+    meta.write_text(meta.read_text().replace("dog|rain", "dog"))
+    with pytest.raises(DataError, match="line 4: expected a label, found none"):
+        read(root)
 
 
 @pytest.mark.parametrize("label", ["dog||rain", "dog|", "dog|dog"])
