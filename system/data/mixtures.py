@@ -37,12 +37,12 @@ class MixtureSpec(Spec):
 
     per_fold: Annotated[int, Field(ge=1)] = 40
     pools: Annotated[int, Field(ge=1)] = 8  # of each fold: as many sources as the mixtures of a fold count as
-    seconds: Annotated[float, Field(ge=1)] = 10.0
+    seconds: Annotated[float, Field(ge=1, le=3600)] = 10.0
     most_events: Annotated[int, Field(ge=1)] = 4  # of a mixture, each of another class
     event_seconds: tuple[float, float] = (0.5, 3.0)  # longest excerpt, drawn uniformly; a shorter sound stays whole
     event_db: tuple[float, float] = (-30.0, -15.0)
     background_db: float = -50.0  # pink noise
-    sample_rate: Annotated[int, Field(ge=1)] = 32000
+    sample_rate: Annotated[int, Field(ge=1000, le=655_350)] = 32000  # the most that FLAC can tell
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("event_seconds", "event_db")

@@ -121,6 +121,11 @@ def test_refusals(clips: Path, tmp_path: Path) -> None:
         parse(MixtureSpec, {"event_db": [-10, -20]}, "--set")
     with pytest.raises(ConfigError, match=r"event_seconds: an excerpt must be at least 0\.02 s long"):
         parse(MixtureSpec, {"event_seconds": [0.0, 1.0]}, "--set")
+    for key, value in {"sample_rate": 10, "seconds": 1e9}.items():
+        with pytest.raises(ConfigError, match=f"{key}: Input should be"):
+            parse(MixtureSpec, {key: value}, "--set")
+    with pytest.raises(ConfigError, match="sample_rate: Input should be"):
+        parse(MixtureSpec, {"sample_rate": 1_000_000}, "--set")  # more than FLAC can tell
 
 
 def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
