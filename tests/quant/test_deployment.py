@@ -28,14 +28,13 @@ from system.onnx_predict import (
     KEY,
     PROBABILITIES,
     WAVEFORM,
-    Pcm,
     open_classifier,
     open_session,
     path_probabilities,
     predict,
     slide,
-    stream_blocks,
 )
+from system.raw_stream import Pcm, stream_blocks
 from system.spec import ExperimentSpec, FeatureSpec
 
 from .conftest import CLASSES, SHAPE, Quantized
