@@ -72,6 +72,18 @@ def test_the_sound_is_where_the_annotation_says(clips: Path, tmp_path: Path) -> 
         assert 20 * np.log10(np.sqrt(np.mean(samples[inside] ** 2))) > -35
 
 
+@pytest.mark.parametrize("level", [-20.0, 10.0])
+def test_the_level_told_is_that_of_the_sound_also_where_the_mixture_would_clip(
+    level: float, clips: Path, tmp_path: Path
+) -> None:
+    make_mixtures(clips, tmp_path / "mix", SPEC.changed(most_events=1, event_db=(level, level)))
+    for row in events_of(tmp_path / "mix"):
+        samples, _ = soundfile.read(tmp_path / "mix" / row["filename"])
+        heard = samples[round(float(row["onset"]) * RATE) : round(float(row["offset"]) * RATE)]
+        assert 20 * np.log10(np.sqrt(np.mean(heard**2))) == pytest.approx(float(row["level_db"]), abs=0.1)
+        assert float(row["level_db"]) <= min(level, 0)
+
+
 def test_the_seed_decides(clips: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         make_mixtures(clips, tmp_path / name, SPEC.changed(seed=seed))
