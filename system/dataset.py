@@ -104,11 +104,13 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     )
     stored = np.load(folder / "features.npy", mmap_mode="r")
     ends = np.cumsum([0, *(len(rows[part].clip) for part in PARTS)])
+    events = {clip.filename: clip.events for clip in clips if clip.events is not None}
     parts = {
-        part: _segments(stored[ends[i] : ends[i + 1]], rows[part], audio, folds.classes, data.segment_seconds)
+        part: _segments(
+            stored[ends[i] : ends[i + 1]], rows[part], audio, folds.classes, data.segment_seconds, bool(events)
+        )
         for i, part in enumerate(PARTS)
     }
-    events = {clip.filename: clip.events for clip in clips if clip.events is not None}
     return PreparedData(
         name=folds.name,
         classes=folds.classes,
@@ -225,9 +227,10 @@ def _compute(
             step(stop - start)
 
 
-def _segments(features: np.ndarray, rows: Rows, audio: AudioCache, classes: Sequence[str], seconds: float) -> Segments:
+def _segments(
+    features: np.ndarray, rows: Rows, audio: AudioCache, classes: Sequence[str], seconds: float, several: bool
+) -> Segments:
     number = {label: index for index, label in enumerate(classes)}
-    several = any(clip.events is not None for clip in rows.clip)
     return Segments(
         features=features,
         label=_sounding(rows.clip, audio.segment[rows.audio], number, seconds)

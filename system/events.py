@@ -129,9 +129,10 @@ def score_events(
 ) -> dict[str, Any]:
     """The content of scores.json. `annotated`: file name -> its events; `device_groups` and `seed` as for a scene.
 
-    `log_loss` is the mean binary cross-entropy in nats, `accuracy` the mean over the classes of their balanced
-    accuracy at the thresholds; both over segments, as is `n`. Where tags have no time there are no segment_based and
-    event_based scores. Raises DataError if there is nothing to score.
+    `log_loss` is the mean binary cross-entropy in nats, `accuracy` at the thresholds the mean of every class's true
+    positive and true negative rate, those left out that no segment tells of: the mean of their balanced accuracies
+    where each class sounds in some segments. Both are over segments, as is `n`. Where tags have no time there are no
+    segment_based and event_based scores. Raises DataError if there is nothing to score.
     """
     if not len(predictions.filename):
         raise DataError(f"the {split} part holds no segment, so there is nothing to score")

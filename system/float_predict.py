@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +15,38 @@ from system.data.audio import seconds_of
 from system.dataset import stream_features
 from system.evaluation import probabilities_of
 from system.events import decode, event_probabilities
+from system.label_lines import labelling
 
 
 def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
     """Print `file, class, probability` of each segment, or `file, onset, offset, class` of each event, in seconds.
 
-    Raises DataError for a missing or damaged recording.
+    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording.
     """
+    with labelling(len(files)) as (out, step):
+        for row, found in groupby(_probabilities(checkpoint, files, device), key=itemgetter(0)):
+            of_segments = np.array([p for _, p in found])
+            for text in _lines(checkpoint, files[row], of_segments):
+                print(f"{files[row]}\t{text}", file=out)
+            step(1)
+
+
+def _probabilities(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(index of the recording, (classes,) probabilities) of each segment, in order."""
     network, spec = checkpoint.network().to(device), checkpoint.spec
-    active: dict[int, list[np.ndarray]] = {}  # recording -> (classes,) of bool for each of its segments
-    with torch.inference_mode():
-        for rows, features in stream_features(files, spec.features, spec.data.segment_seconds):
+    for rows, features in stream_features(files, spec.features, spec.data.segment_seconds):
+        with torch.inference_mode():
             logits = network(torch.from_numpy(checkpoint.standardize(features)).to(device)).cpu().numpy()
-            if checkpoint.thresholds is not None:
-                for row, p in zip(rows.tolist(), event_probabilities(logits), strict=True):
-                    active.setdefault(row, []).append(p >= checkpoint.thresholds)
-                continue
-            for row, p in zip(rows, probabilities_of(logits, checkpoint.temperature), strict=True):
-                print(f"{files[row]}\t{checkpoint.classes[p.argmax()]}\t{p.max():.4f}")
-    for row, segments in active.items():
-        numbers, end = np.arange(len(segments)), seconds_of(files[row])  # the last segment may be filled up by zeros
-        for event in decode(np.array(segments), numbers, checkpoint.classes, spec.data.segment_seconds):
-            print(f"{files[row]}\t{event.onset:g}\t{min(event.offset, end):g}\t{event.label}")
+        scene = checkpoint.thresholds is None
+        found = probabilities_of(logits, checkpoint.temperature) if scene else event_probabilities(logits)
+        yield from zip(rows.tolist(), found, strict=True)
+
+
+def _lines(checkpoint: Checkpoint, path: Path, probabilities: np.ndarray) -> Iterator[str]:
+    """What there is to say of one recording, by the (segments, classes) probabilities."""
+    if checkpoint.thresholds is None:
+        yield from (f"{checkpoint.classes[p.argmax()]}\t{p.max():.4f}" for p in probabilities)
+        return
+    active, end = probabilities >= checkpoint.thresholds, seconds_of(path)  # the last segment may be filled up by zeros
+    for event in decode(active, np.arange(len(active)), checkpoint.classes, checkpoint.spec.data.segment_seconds):
+        yield f"{event.onset:g}\t{min(event.offset, end):g}\t{event.label}"

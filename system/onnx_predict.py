@@ -7,11 +7,12 @@ and an integer or float network from features to logits, described by the run wh
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,27 +20,22 @@ import torch
 from system.checkpoint import Checkpoint, load_checkpoint
 from system.data.audio import cut, read_mono, recordings_in
 from system.data.folds import LABEL_SEPARATOR
-from system.errors import ConfigError, DataError, RunError
+from system.errors import ConfigError, RunError
 from system.evaluation import probabilities_of
 from system.events import event_probabilities
 from system.features import LogMel
 from system.files import read_json
+from system.label_lines import labelling
 from system.onnx_float import INPUT, OUTPUT
+from system.raw_stream import Pcm, stream_blocks
 from system.runs import first_run
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
 SUFFIXES = (".onnx", ".ort")
+STREAM = Path("-")  # raw samples from standard input
+FLOAT = "float"  # name of the float network's file, beside those of its integers
 BATCH = 16
 KEY = "tinyscene.description"
-
-PCM = {  # sample formats of a raw stream, named as ffmpeg does: (NumPy type, value of full scale, of zero)
-    "u8": ("u1", 128, 128),
-    "s16le": ("<i2", 2**15, 0),
-    "s32le": ("<i4", 2**31, 0),
-    "f32le": ("<f4", 1, 0),
-}
-LOUDEST = 16.0  # float samples beyond this many times full scale are not samples
-CONTAINERS = {b"RIFF": "a WAV file", b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3\x03": "an MP3 file"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,12 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
             f"give --run, or export the whole by python quant/run.py export --run RUN --whole"
         )
     checkpoint = load_checkpoint(folder / "best" / "model.safetensors")
-    checkpoint = replace(checkpoint, temperature=recorded_temperature(path.parent, checkpoint))
+    if path.stem != FLOAT:
+        checkpoint = replace(
+            checkpoint,
+            temperature=recorded_temperature(path.parent, checkpoint),
+            thresholds=recorded_thresholds(path.parent, checkpoint),
+        )
     spec = checkpoint.spec
     shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
     expected, classes = list(spec.input_shape()), len(checkpoint.classes)
@@ -146,16 +147,26 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
 
 
 def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
-    """That of the quantized network, in `folder`/scores.json; of the float one where none was fitted.
+    """That of the quantized network in `folder`; of the float one where none was fitted."""
+    scores = recorded_scores(folder, checkpoint)
+    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
 
-    A refit (system/refit.py) has that of its first training.
+
+def recorded_thresholds(folder: Path, checkpoint: Checkpoint) -> tuple[float, ...] | None:
+    """(classes,) those by which the quantized network in `folder` was scored; of the float one where it was not."""
+    thresholds = recorded_scores(folder, checkpoint).get("thresholds")
+    return checkpoint.thresholds if thresholds is None else tuple(thresholds[name] for name in checkpoint.classes)
+
+
+def recorded_scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """scores.json of the quantized network in `folder`, empty where it has none: of no run, or not scored yet.
+
+    A refit (system/refit.py) has those of its first training.
     """
     if checkpoint.spec.data.refit:
         folder = first_run(folder.resolve().parents[1], checkpoint.spec) / "quant" / folder.name
-    if not (folder / "scores.json").is_file():
-        return checkpoint.temperature
-    scores = read_json(folder / "scores.json", "python quant/run.py qat")
-    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
+    path = folder / "scores.json"
+    return read_json(path, "python quant/run.py qat") if path.is_file() else {}
 
 
 def path_probabilities(
@@ -175,22 +186,27 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
 
     `hop` (seconds) is from one window to the next; None: windows follow each other as in training.
     """
-    classifier = open_classifier(model, run)
+    classifier, given = open_classifier(model, run), list(recordings_in(sources))
     about = classifier.about
-    step = about.segment_samples if hop is None else round(hop * about.sample_rate)
+    step = about.segment_samples
+    if hop is not None:
+        step = round(hop * about.sample_rate) if math.isfinite(hop) else 0
     if not 0 < step <= about.segment_samples:
         raise ConfigError(
             f"--hop: expected seconds up to a segment's {about.segment_samples / about.sample_rate:g}, found {hop:g}"
         )
-    for source in recordings_in(sources):
-        if str(source) == "-":
-            windows, batch = stream_windows(pcm or Pcm(), about, step), 1
-        else:
-            windows, batch = file_windows(source, about, hop, step), BATCH
-        for start, p, seconds in timed(classifier, windows, batch):
-            name, probability = classifier.label(p)
-            cost = 1e3 * seconds / (step / about.sample_rate)
-            print(f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}", flush=batch == 1)
+    with labelling(len(given), shown=STREAM not in given) as (out, done):
+        for source in given:
+            if source == STREAM:
+                windows, batch = stream_windows(pcm or Pcm(), about, step), 1
+            else:
+                windows, batch = file_windows(source, about, hop, step), BATCH
+            for start, p, seconds in timed(classifier, windows, batch):
+                name, probability = classifier.label(p)
+                cost = 1e3 * seconds / (step / about.sample_rate)
+                line = f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}"
+                print(line, file=out, flush=batch == 1)
+            done(1)
 
 
 Window = tuple[int, np.ndarray]  # first sample, (samples,) float32
@@ -241,50 +257,5 @@ def slide(blocks: Iterable[np.ndarray], length: int, step: int) -> Iterator[Wind
         yield start, np.pad(kept, (0, length - len(kept)))
 
 
-@dataclass(frozen=True)
-class Pcm:
-    """Raw samples from a stream: mono, at `rate` Hz (None: the model's), in a format of `PCM`."""
-
-    rate: int | None = None
-    format: str = "s16le"
-    stream: BinaryIO | None = None  # None: standard input
-
-
 def stream_windows(pcm: Pcm, about: Description, step: int) -> Iterator[Window]:
     return slide(stream_blocks(pcm, about.sample_rate, step), about.segment_samples, step)
-
-
-def stream_blocks(pcm: Pcm, sample_rate: int, step: int) -> Iterator[np.ndarray]:
-    """(samples,) float32 at `sample_rate` as they come. Raises DataError for a stream that holds none, or others."""
-    import sys
-
-    import soxr
-
-    stream = pcm.stream or sys.stdin.buffer
-    number, full, zero = PCM[pcm.format]
-    kind, rate = np.dtype(number), pcm.rate or sample_rate
-    if rate <= 0:
-        raise ConfigError(f"--rate: expected a positive number of Hz, found {rate}")
-    resample = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", quality="HQ")
-    size = max(1, round(rate * step / sample_rate)) * kind.itemsize
-    total, content = 0, b""
-    while piece := stream.read(size):
-        if not total and (container := CONTAINERS.get(piece[:4])):
-            raise DataError(f"standard input: expected raw {pcm.format} samples, found {container}; name it as a file")
-        content, total = content + piece, total + len(piece)
-        whole = len(content) // kind.itemsize * kind.itemsize
-        samples = np.frombuffer(content[:whole], kind).astype(np.float32)
-        wrong = ~(np.abs(samples) <= LOUDEST * full)  # also where one is no number
-        if wrong.any():
-            raise DataError(
-                f"standard input: expected {pcm.format} samples of at most {full:g}, found {samples[wrong][0]:g}; "
-                f"--format says how they are stored"
-            )
-        samples, content = (samples - np.float32(zero)) / np.float32(full), content[whole:]
-        yield samples if resample is None else resample.resample_chunk(samples)
-    if not total:
-        raise DataError(f"standard input: expected raw {pcm.format} samples, found none")
-    if content:
-        raise DataError(f"standard input: expected samples of {kind.itemsize} bytes, found {total} bytes in all")
-    if resample is not None:
-        yield resample.resample_chunk(np.zeros(0, np.float32), last=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,10 @@ def overview(data: PreparedData, paths: Mapping[str, Path]) -> Iterator[str]:
     seconds = lengths(data, paths)
     yield f"  {sum(seconds) / 60:.1f} minutes in all, in clips of {min(seconds):.4g} to {max(seconds):.4g} s"
     if data.events is not None:
-        yield f"  {sum(map(len, data.events.values()))} annotated events"
+        annotated = [event for events in data.events.values() for event in events]
+        what = "annotated events" if all(math.isfinite(event.offset) for event in annotated) else "tags without a time"
+        without = sum(not events for events in data.events.values())
+        yield f"  {len(annotated)} {what}, {without} clips without any"
     if data.skipped:
         yield f"  {data.skipped} damaged recordings left out"
     wide = max(map(len, ("clips of", *data.classes)))

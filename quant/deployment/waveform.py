@@ -8,6 +8,7 @@ same features wherever the file runs, where float32 spectra differ from one FFT 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,14 @@ from system.errors import RunError
 from system.features import LogMel
 from system.files import write_with
 from system.onnx_float import INPUT, OUTPUT
-from system.onnx_predict import BATCH, PROBABILITIES, WAVEFORM, Description, path_probabilities
+from system.onnx_predict import (
+    BATCH,
+    PROBABILITIES,
+    WAVEFORM,
+    Description,
+    path_probabilities,
+    recorded_thresholds,
+)
 from system.progress import progress
 
 TOLERANCE = 1e-4  # of a probability, to the python path
@@ -137,7 +145,11 @@ def describe(checkpoint: Checkpoint) -> Description:
 
 
 def write_whole(checkpoint: Checkpoint, integer: Path, path: Path) -> Difference:
-    """Write `path` from the integer graph beside it. Raises RunError where it is not what python computes."""
+    """Write `path` from the graph `integer`, with the thresholds that its folder's scores were made with.
+
+    Raises RunError where it is not what python computes.
+    """
+    checkpoint = replace(checkpoint, thresholds=recorded_thresholds(integer.parent, checkpoint))
     model = whole_model(checkpoint, integer)
     found: list[Difference] = []
 

@@ -7,10 +7,12 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -27,8 +29,14 @@ CODE_VERSION = 1
 
 LARGEST = 2.0**31  # of a sample: that of 32-bit integers written as floats; nothing that was recorded is beyond
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")  # of recordings that are looked for in folders
+HEADER_BYTES = 2**16  # of a wav file; one whose samples begin later is as long as libsndfile says
 READERS = 2
-CLIPS_IN_FLIGHT = 64  # bounds the memory of a large set
+AHEAD = 2 * READERS  # recordings that are read before they are asked for: bounds the memory of long ones
+BLOCK = 2**18  # samples that are looked at at once: bounds what comes on top of a long recording
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,15 @@ def recordings_in(sources: Iterable[Path]) -> Iterator[Path]:
 
 
 def seconds_of(path: Path) -> float:
-    """How long a recording is; unlimited if its header cannot be read, which reading its samples will tell."""
+    """How long a recording is, by its header; unlimited if that cannot be read or announces more than is there, which
+    reading its samples will tell."""
     try:
+        with path.open("rb") as file:
+            header = announced_and_found(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size)
+        if header is not None and header[0] > header[1]:
+            return math.inf
         return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, RuntimeError):
+    except (soundfile.SoundFileError, RuntimeError, OSError):
         return math.inf
 
 
@@ -79,16 +92,20 @@ def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
-    return _decode(path, content, sample_rate), hashlib.blake2b(content, digest_size=16).hexdigest()
+    checksum = hashlib.blake2b(content, digest_size=16).hexdigest()
+    mono, rate = _decode(path, content)
+    del content  # a long recording is there once only while it is resampled
+    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ"), checksum
 
 
-def _decode(path: Path, content: bytes, sample_rate: int) -> np.ndarray:
+def _decode(path: Path, content: bytes) -> tuple[np.ndarray, int]:
+    """(samples,) float32, the mean of the channels, and their rate in Hz. Raises Damaged."""
     if not content:
         raise Damaged(f"{path}: expected a recording, found an empty file")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             expected, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = file.read(dtype="float32", always_2d=True)  # whole: between two reads an mp3 decoder would seek
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = str(error).strip().rstrip(".").split(": ")[-1]
         raise Damaged(f"{path}: expected an audio file, found one that cannot be decoded ({reason})") from None
@@ -100,13 +117,14 @@ def _decode(path: Path, content: bytes, sample_rate: int) -> np.ndarray:
         raise Damaged(f"{path} is truncated: expected {expected} samples, found {len(samples)}")
     if len(samples) == 0:
         raise Damaged(f"{path}: expected a recording, found zero samples")
-    beyond = ~(np.abs(samples) <= LARGEST)  # also where one is no number
-    if beyond.any():
-        where = int(np.argmax(beyond.any(axis=1)))
-        found = samples[where][beyond[where]][0]
-        raise Damaged(f"{path}: expected samples from about -1 to 1, found {found:.3g} at sample {where}")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ")
+    for start in range(0, len(samples), BLOCK):
+        some = samples[start : start + BLOCK]
+        beyond = ~(np.abs(some) <= LARGEST)  # also where one is no number
+        if beyond.any():
+            where = int(np.argmax(beyond.any(axis=1)))
+            found = some[where][beyond[where]][0]
+            raise Damaged(f"{path}: expected samples from about -1 to 1, found {found:.3g} at sample {start + where}")
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32), rate
 
 
 def cut(samples: np.ndarray, length: int, silence_rms: float) -> tuple[np.ndarray, np.ndarray]:
@@ -121,11 +139,29 @@ def cut(samples: np.ndarray, length: int, silence_rms: float) -> tuple[np.ndarra
     kept = samples[: count * length]
     segments.reshape(-1)[: len(kept)] = kept
     index = np.arange(count)
-    if len(samples) > length:
-        rms = np.sqrt(np.mean(np.square(segments, dtype=np.float64), axis=1))
+    if silence_rms and len(samples) > length:
+        rms = _rms(segments)
         loud = rms >= min(silence_rms, rms.max())
         segments, index = segments[loud], index[loud]
     return segments, index
+
+
+def _rms(segments: np.ndarray) -> np.ndarray:
+    """(n,) root mean squares of (n, samples), in float64, a few rows at once: float64 copies take twice the bytes."""
+    step = max(1, BLOCK // segments.shape[1])
+    some = (segments[start : start + step] for start in range(0, len(segments), step))
+    return np.concatenate([np.sqrt(np.mean(np.square(rows, dtype=np.float64), axis=1)) for rows in some])
+
+
+def _in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`call` of each item in order, at most `AHEAD` of them before they are asked for."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(call, item))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def cached_audio(
@@ -179,20 +215,18 @@ def _read_all(
         ThreadPoolExecutor(READERS) as pool,
         progress("reading audio", len(clips), unit="clips") as step,
     ):
-        for start in range(0, len(clips), CLIPS_IN_FLIGHT):
-            some = clips[start : start + CLIPS_IN_FLIGHT]
-            for clip, result in zip(some, pool.map(one, some), strict=True):
-                step(1)
-                if isinstance(result, Damaged):
-                    if not skip_bad:
-                        raise DataError(f"{result}; --skip-bad leaves damaged recordings out")
-                    skipped.append(clip.filename)
-                    continue
-                segments, numbers, checksum = result
-                content.update(f"{clip.filename}\0{checksum}\n".encode())
-                index.extend((len(filename), int(number)) for number in numbers)
-                filename.append(clip.filename)
-                append(segments)
+        for clip, result in zip(clips, _in_order(pool, one, clips), strict=True):
+            step(1)
+            if isinstance(result, Damaged):
+                if not skip_bad:
+                    raise DataError(f"{result}; --skip-bad leaves damaged recordings out")
+                skipped.append(clip.filename)
+                continue
+            segments, numbers, checksum = result
+            content.update(f"{clip.filename}\0{checksum}\n".encode())
+            index.extend((len(filename), int(number)) for number in numbers)
+            filename.append(clip.filename)
+            append(segments)
     np.save(folder / "index.npy", np.array(index, np.int64).reshape(-1, 2))
     about = {"filename": filename, "skipped": skipped, "checksum": content.hexdigest()}
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
@@ -220,7 +254,5 @@ def stream_segments(paths: Sequence[Path], sample_rate: int, length: int) -> Ite
     Silence is kept: every recording gives at least one segment. Raises DataError for a damaged one.
     """
     with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(paths), CLIPS_IN_FLIGHT):
-            read = pool.map(lambda path: read_mono(path, sample_rate)[0], paths[start : start + CLIPS_IN_FLIGHT])
-            for position, samples in enumerate(read, start):
-                yield position, cut(samples, length, 0.0)[0]
+        for position, samples in enumerate(_in_order(pool, lambda path: read_mono(path, sample_rate)[0], paths)):
+            yield position, cut(samples, length, 0.0)[0]

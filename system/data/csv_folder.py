@@ -7,7 +7,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from system.data.audio import seconds_of
@@ -37,7 +37,8 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
 
     A clip may have several classes, or none, in either of two ways. Where there is an events.csv of
     filename,onset,offset,label (seconds), it tells the classes of every clip, and meta.csv needs no label column (one
-    that is there is not read). Without it, labels may be joined by `|` in meta.csv: tags without a time.
+    that is there is not read). Without it, labels may be joined by `|` in meta.csv: tags without a time; where that is
+    done in any row, one without a label is a clip that has none of the classes.
     Raises DataError.
     """
     root = data_root(data)
@@ -72,7 +73,7 @@ def read_clips(root: Path) -> list[tuple[Clip, int]]:
         rows = unique_by_filename(read_rows(root / META, COLUMNS_WITH_EVENTS if timed else COLUMNS, ","))
         if not rows:
             raise DataError(f"{root / META}: expected at least one clip, found only a header")
-        labels = {} if timed else {name: _labels(row) for name, row in rows.items()}
+        labels = {} if timed else _labels_of(rows)
         paths = {name: inside.path(row) for name, row in rows.items()}
         step(len(rows))
     if timed:
@@ -92,6 +93,12 @@ def _fold(row: Row) -> int:
         return int(row["fold"])
     except ValueError:
         raise row.fault(f"expected fold to be a whole number, found {row['fold']!r}") from None
+
+
+def _labels_of(rows: Mapping[str, Row]) -> dict[str, list[str]]:
+    """The classes of each clip. Raises DataError for a clip without any, where no clip has several."""
+    tags = any(LABEL_SEPARATOR in row["label"] for row in rows.values())
+    return {name: [] if tags and row.get("label") is None else _labels(row) for name, row in rows.items()}
 
 
 def _labels(row: Row) -> list[str]:

@@ -6,10 +6,11 @@ pool is its `source_id`. So no recording is heard on both sides of a fold or of 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from system.progress import progress
 
 FRAME_SECONDS = 0.02
 FADE_SECONDS = 0.01
+HIGHEST_PEAK = 0.99  # of full scale
 SILENT_DB = -40.0  # below a clip's loudest frame: not part of the sound
 FOLDS = 2**128  # a negative fold draws as the one this much higher: generators take no negative number
 COPIED = ("LICENSE.txt", "ATTRIBUTION.txt")
@@ -37,12 +39,12 @@ class MixtureSpec(Spec):
 
     per_fold: Annotated[int, Field(ge=1)] = 40
     pools: Annotated[int, Field(ge=1)] = 8  # of each fold: as many sources as the mixtures of a fold count as
-    seconds: Annotated[float, Field(ge=1)] = 10.0
+    seconds: Annotated[float, Field(ge=1, le=3600)] = 10.0
     most_events: Annotated[int, Field(ge=1)] = 4  # of a mixture, each of another class
     event_seconds: tuple[float, float] = (0.5, 3.0)  # longest excerpt, drawn uniformly; a shorter sound stays whole
     event_db: tuple[float, float] = (-30.0, -15.0)
     background_db: float = -50.0  # pink noise
-    sample_rate: Annotated[int, Field(ge=1)] = 32000
+    sample_rate: Annotated[int, Field(ge=1000, le=655_350)] = 32000  # the most that FLAC can tell
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("event_seconds", "event_db")
@@ -124,7 +126,10 @@ def deal(clips: Sequence[Clip], spec: MixtureSpec, fold: int, root: Path) -> lis
 
 
 def mix(pool: Sequence[Clip], spec: MixtureSpec, generator: np.random.Generator) -> tuple[np.ndarray, list[Sound]]:
-    """One mixture: (samples,) float32 at `spec.sample_rate`, and its sounds in order of onset."""
+    """One mixture: (samples,) float32 at `spec.sample_rate`, and its sounds in order of onset.
+
+    One that would clip is made quieter as a whole; the levels told are those that are in it.
+    """
     length = round(spec.seconds * spec.sample_rate)
     samples = _scaled(_pink_noise(length, generator), spec.background_db)
     labels = sorted({clip.label for clip in pool})
@@ -140,8 +145,9 @@ def mix(pool: Sequence[Clip], spec: MixtureSpec, generator: np.random.Generator)
         samples[start : start + len(sound)] += _scaled(sound, level)
         onset, offset = (round(edge / spec.sample_rate, 4) for edge in (start, start + len(sound)))
         sounds.append(Sound(Event(onset, offset, label), clip.filename, level))
-    peak = float(np.abs(samples).max())
-    return (samples / max(1.0, peak / 0.99)).astype(np.float32), sorted(sounds, key=lambda sound: sound.event)
+    scale = max(1.0, float(np.abs(samples).max()) / HIGHEST_PEAK)
+    told = [replace(sound, level_db=sound.level_db - 20 * math.log10(scale)) for sound in sounds]
+    return (samples / scale).astype(np.float32), sorted(told, key=lambda sound: sound.event)
 
 
 def excerpt(samples: np.ndarray, longest: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:

@@ -28,14 +28,13 @@ from system.onnx_predict import (
     KEY,
     PROBABILITIES,
     WAVEFORM,
-    Pcm,
     open_classifier,
     open_session,
     path_probabilities,
     predict,
     slide,
-    stream_blocks,
 )
+from system.raw_stream import Pcm, stream_blocks
 from system.spec import ExperimentSpec, FeatureSpec
 
 from .conftest import CLASSES, SHAPE, Quantized
@@ -113,6 +112,29 @@ def test_the_temperature_and_the_thresholds_are_in_the_file(quantized: Quantized
     names, _ = classifier.label(np.array([0.9, 0.1, 0.6, 0.2]))
     assert names == "a|c"
     assert classifier.label(np.zeros(CLASSES))[0] == "-"
+
+
+@only("inverted")
+def test_integers_decide_by_the_thresholds_they_were_scored_with(run: Path, quantized: Quantized) -> None:
+    of_float, of_integers = (0.5,) * CLASSES, tuple(0.1 * (1 + c) for c in range(CLASSES))
+    save_checkpoint(run / "best" / "model.safetensors", checkpoint_of(quantized, 1.0, of_float))
+    folder = run / "quant" / "brevitas"
+    shutil.copy(folder / "int8.onnx", folder / "float.onnx")
+    assert open_classifier(folder / "int8.onnx").about.thresholds == of_float, "not scored yet"
+    write_json(folder / "scores.json", {"thresholds": dict(zip("abcd"[:CLASSES], of_integers, strict=True))})
+    commands.main(["export", "--run", str(run), "--whole", "--ort"])
+    for name in ("int8.onnx", "int8.ort", "whole.onnx", "whole.ort"):
+        assert open_classifier(folder / name).about.thresholds == pytest.approx(of_integers), name
+    assert open_classifier(folder / "float.onnx").about.thresholds == of_float
+
+
+@only("inverted")
+def test_the_float_network_beside_the_integers_keeps_its_own_temperature(run: Path) -> None:
+    folder = run / "quant" / "brevitas"
+    shutil.copy(folder / "int8.onnx", folder / "float.onnx")
+    write_json(folder / "scores.json", {"temperature": {"value": 3.0}})
+    assert open_classifier(folder / "int8.onnx").about.temperature == 3.0
+    assert open_classifier(folder / "float.onnx").about.temperature == 1.7
 
 
 @only("inverted")
@@ -294,6 +316,8 @@ BAD_STREAMS = {
     "empty": (b"", "s16le", "found none"),
     "half a sample": (bytes(101), "s16le", "101 bytes"),
     "a wav file": (b"RIFF" + bytes(100), "s16le", "a WAV file"),
+    "an aiff file": (b"FORM" + bytes(100), "s16le", "an AIFF file"),
+    "an mp3 file": (b"ID3\x04" + bytes(100), "s16le", "an MP3 file"),
     "integers read as floats": (np.full(50, 0x7FC0, "<u4").tobytes()[2:] + bytes(2), "f32le", "--format"),
     "not numbers": (np.full(50, np.nan, "<f4").tobytes(), "f32le", "--format"),
 }
@@ -303,6 +327,11 @@ BAD_STREAMS = {
 def test_a_stream_that_holds_no_samples_is_refused(content: bytes, name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(stream_blocks(Pcm(format=name, stream=io.BytesIO(content)), RATE, 10))
+
+
+def test_a_stream_has_a_rate() -> None:
+    with pytest.raises(ConfigError, match="--rate: expected a positive number of Hz, found 0"):
+        list(stream_blocks(Pcm(rate=0, stream=io.BytesIO(bytes(100))), RATE, 10))
 
 
 @only("inverted")
@@ -345,6 +374,8 @@ def test_files_that_cannot_predict_are_refused(run: Path, quantized: Quantized, 
         (["--model", "M.onnx", "--checkpoint", "c.safetensors", "a.wav"], "--checkpoint"),
         (["--model", "M.onnx", "--hop", "2", "a.wav"], "--hop"),
         (["--model", "M.onnx", "--hop", "0", "a.wav"], "--hop"),
+        (["--model", "M.onnx", "--hop", "nan", "a.wav"], "--hop"),
+        (["--model", "M.onnx", "--hop", "inf", "a.wav"], "--hop"),
         (["--model", "M.onnx", "--device", "cuda", "a.wav"], "--device"),
         (["--model", "M.onnx", "none.wav"], "does not exist"),
         (["--run", "RUN", "-"], "standard input"),

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,34 @@ def test_damaged_recording_is_refused_or_skipped(cache: Path, recordings: list[P
     assert np.array_equal(found.samples[2:4].reshape(-1), read_mono(recordings[2], RATE)[0])
     with pytest.raises(Damaged, match=DAMAGE[damage]):
         list(stream_segments(recordings, RATE, RATE))
+
+
+def test_few_recordings_are_read_before_they_are_asked_for(
+    recordings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path, rate: int) -> tuple[np.ndarray, str]:
+        read.append(path)
+        return read_mono(path, rate)
+
+    monkeypatch.setattr(audio, "read_mono", reading)
+    found = stream_segments(recordings * 20, RATE, RATE)
+    assert next(found)[0] == 0
+    assert len(read) <= 1 + audio.AHEAD
+    assert [position for position, _ in found] == list(range(1, 20 * len(recordings)))
+    assert read == recordings * 20
+
+
+@pytest.mark.parametrize("silence_rms", [0.0, 1e-4])
+def test_a_long_recording_is_cut_in_little_more_memory_than_it_takes(silence_rms: float) -> None:
+    samples = noise(600.0).astype(np.float32)
+    tracemalloc.start()
+    segments, _ = cut(samples, RATE, silence_rms)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert segments.nbytes == samples.nbytes
+    assert most < 2.25 * samples.nbytes
 
 
 def test_integers_written_as_floats_are_read(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from system.data.csv_folder import load
 from system.data.folds import Clip, DatasetFolds, Event, split_validation
-from system.dataset import prepare
+from system.dataset import paths_of, prepare
 from system.errors import DataError
+from system.events import choose_thresholds
+from system.overview import overview
 from system.spec import DataSpec, FeatureSpec
 
 NAMES = [f"audio/{number}.wav" for number in range(12)]
@@ -119,6 +121,15 @@ def test_a_damaged_clip_is_told_when_its_samples_are_read(root: Path, cache: Pat
         prepare(DataSpec(dataset="csv", root=str(root)), FEATURES, 0)
 
 
+def test_a_truncated_clip_is_told_as_such_and_can_be_left_out(root: Path, cache: Path) -> None:
+    path = root / "audio/3.wav"
+    path.write_bytes(path.read_bytes()[:2000])  # the event is from 0 to 0.5 s
+    with pytest.raises(DataError, match=r"3\.wav is truncated"):
+        prepare(DataSpec(dataset="csv", root=str(root)), FEATURES, 0)
+    data = prepare(DataSpec(dataset="csv", root=str(root), skip_bad=True), FEATURES, 0)
+    assert (data.skipped, len(data.test) + len(data.train) + len(data.validation)) == (1, 11)
+
+
 def several(csv_folder: Callable[..., Path], *labels: str) -> Path:
     return csv_folder([(f"{number}.wav", label, 1 + number % 3) for number, label in enumerate(labels)])
 
@@ -134,6 +145,23 @@ def test_labels_joined_in_meta_csv_are_tags_without_a_time(csv_folder: Callable[
     expected = [[float(label in clip_of(folds, name).labels) for label in folds.classes] for name in data.test.filename]
     assert data.test.label.tolist() == expected
     assert len({tuple(row) for row in expected}) == 3
+
+
+def test_a_clip_may_have_no_tag_where_others_have_several(csv_folder: Callable[..., Path], cache: Path) -> None:
+    root = several(csv_folder, *["dog|rain", "rain", "", "dog"] * 3)
+    folds = read(root)
+    assert folds.classes == ("dog", "rain")
+    assert clip_of(folds, "2.wav").events == ()
+    data = prepare(DataSpec(dataset="csv", root=str(root), segment_seconds=0.5), FEATURES, 0)
+    without = [not row.any() for row in data.test.label]
+    assert without == [name in ("2.wav", "6.wav", "10.wav") for name in data.test.filename]
+    assert any(without)
+    paths = paths_of(DataSpec(dataset="csv", root=str(root)), 0)
+    assert "  12 tags without a time, 3 clips without any" in overview(data, paths)
+    meta = root / "meta.csv"
+    meta.write_text(meta.read_text().replace("dog|rain", "dog"))
+    with pytest.raises(DataError, match="line 4: expected a label, found none"):
+        read(root)
 
 
 @pytest.mark.parametrize("label", ["dog||rain", "dog|", "dog|dog"])
@@ -188,3 +216,9 @@ def test_the_validation_part_has_every_class_by_source() -> None:
         assert {label for clip in part for label in clip.labels} == {"a", "b", "c"}
     assert 0.1 < len(validation) / len(clips) < 0.35
     assert split_validation(clips, 0.2, 0, "here")[1] == validation
+
+
+def test_a_part_of_no_segments_has_as_many_columns_of_labels_as_any_other(root: Path, cache: Path) -> None:
+    data = prepare(DataSpec(dataset="csv", root=str(root), validation_share=0), FEATURES, 0)
+    assert data.validation.label.shape == (0, 2)
+    assert choose_thresholds(np.empty((0, 2)), data.validation.label).tolist() == [0.5, 0.5]

@@ -72,6 +72,18 @@ def test_the_sound_is_where_the_annotation_says(clips: Path, tmp_path: Path) -> 
         assert 20 * np.log10(np.sqrt(np.mean(samples[inside] ** 2))) > -35
 
 
+@pytest.mark.parametrize("level", [-20.0, 10.0])
+def test_the_level_told_is_that_of_the_sound_also_where_the_mixture_would_clip(
+    level: float, clips: Path, tmp_path: Path
+) -> None:
+    make_mixtures(clips, tmp_path / "mix", SPEC.changed(most_events=1, event_db=(level, level)))
+    for row in events_of(tmp_path / "mix"):
+        samples, _ = soundfile.read(tmp_path / "mix" / row["filename"])
+        heard = samples[round(float(row["onset"]) * RATE) : round(float(row["offset"]) * RATE)]
+        assert 20 * np.log10(np.sqrt(np.mean(heard**2))) == pytest.approx(float(row["level_db"]), abs=0.1)
+        assert float(row["level_db"]) <= min(level, 0)
+
+
 def test_the_seed_decides(clips: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         make_mixtures(clips, tmp_path / name, SPEC.changed(seed=seed))
@@ -121,6 +133,11 @@ def test_refusals(clips: Path, tmp_path: Path) -> None:
         parse(MixtureSpec, {"event_db": [-10, -20]}, "--set")
     with pytest.raises(ConfigError, match=r"event_seconds: an excerpt must be at least 0\.02 s long"):
         parse(MixtureSpec, {"event_seconds": [0.0, 1.0]}, "--set")
+    for key, value in {"sample_rate": 10, "seconds": 1e9}.items():
+        with pytest.raises(ConfigError, match=f"{key}: Input should be"):
+            parse(MixtureSpec, {key: value}, "--set")
+    with pytest.raises(ConfigError, match="sample_rate: Input should be"):
+        parse(MixtureSpec, {"sample_rate": 1_000_000}, "--set")  # more than FLAC can tell
 
 
 def test_real_clips(shared_data: Path, tmp_path: Path) -> None:

@@ -294,3 +294,10 @@ def test_the_picture_is_written_whole(tmp_path: Path) -> None:
     plot_confusion(score(made_up(), "test", GROUPS), tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["confusion.png"]
+
+
+def test_a_class_with_dollar_signs_is_drawn_as_it_is_written(tmp_path: Path) -> None:
+    scores = score(made_up(), "test", GROUPS)
+    scores["confusion"]["classes"][0] = r"$\no$"
+    plot_confusion(scores, tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").is_file()

@@ -1,0 +1,90 @@
+"""Lines of labels: each recording's as soon as it is labelled, on standard output, with progress beside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from rich.console import Console
+
+from system import float_predict
+from system import progress as progress_module
+from system.checkpoint import Checkpoint
+from system.errors import DataError
+from system.float_predict import predict
+from system.label_lines import labelling
+from system.models.network import build
+from tests import tiny
+
+BANDS, FRAMES = tiny.FEATURES.n_mels, tiny.FEATURES.frames(tiny.SECONDS)
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    """A network of events that are always there."""
+    spec = tiny.experiment()
+    torch.manual_seed(0)
+    state = build(spec.model, spec.input_shape(), len(tiny.CLASSES)).state_dict()
+    zeros, ones = np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32)
+    return Checkpoint(spec, tiny.CLASSES, zeros, ones, state, thresholds=(0.0, 2.0, 2.0))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / name for name in ("one.wav", "two.wav", "bad.wav")]
+    for path in paths:
+        soundfile.write(path, np.full(round(2.5 * tiny.SECONDS * 8000), 0.1), 8000)
+    return paths
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_a_damaged_recording_takes_nothing_from_those_before(
+    events: bool, checkpoint: Checkpoint, files: list[Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def until_damaged(*_: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield np.array([0, 0]), np.zeros((2, BANDS, FRAMES), np.float32)
+        yield np.array([0, 1]), np.zeros((2, BANDS, FRAMES), np.float32)
+        raise DataError("bad.wav is damaged")
+
+    monkeypatch.setattr(float_predict, "stream_features", until_damaged)
+    with pytest.raises(DataError):
+        predict(checkpoint if events else replace(checkpoint, thresholds=None), files, "cpu")
+    printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert {row[0] for row in printed} == {str(files[0])}
+    assert len(printed) == (1 if events else 3)
+    if events:
+        assert printed[0][1:] == ["0", "0.5", "airport"], "the recording ends before the third segment does"
+
+
+def test_a_long_labelling_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "FIRST_LINE_SECONDS", 0.0)
+    for shown in (True, False):
+        with labelling(3, shown) as (out, step):
+            step(1)
+            print("a.wav\tbus", file=out)
+        captured = capsys.readouterr()
+        assert captured.out == "a.wav\tbus\n"
+        assert ("labelling: 1 recordings" in captured.err) == shown
+
+
+def test_lines_go_to_standard_output_while_a_bar_is_on_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
+    with labelling(3) as (out, _):
+        print("a.wav\tbus", file=out)
+        print("elsewhere")
+    captured = capsys.readouterr()
+    assert captured.out == "a.wav\tbus\n"
+    assert "elsewhere" in captured.err, "the bar takes the place of standard output"
+    assert out is not sys.stderr
