@@ -70,24 +70,29 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
 
     if left := first_new([trial.params for trial in interrupted(trials)], objective, is_new):
         return left
-    # interrupted ones are begun again as trials of their own: a stopped search draws what a whole one does
-    count = sum(storage.INTERRUPTED not in trial.user_attrs for trial in trials)
+    # a stopped search draws what a whole one does: interrupted trials are begun again as trials of their own, and what
+    # an interrupted draw recorded after the last of them is drawn again
+    last = max((trial.number for trial in trials if storage.INFEASIBLE not in trial.user_attrs), default=-1)
+    count = sum(storage.INTERRUPTED not in trial.user_attrs for trial in trials[: last + 1])
+    recorded = [trial.params for trial in trials[last + 1 :]]
     rng = np.random.default_rng((objective.experiment.seed, index, count))
     seen = [trial for trial in trials if storage.was_trained(trial) and curve_of(trial)]
     shares = Counter(storage.level_of(trial) for trial in trials if storage.holds(trial))
     for budget in sorted(objective.budgets, key=lambda budget: shares[budget.text]):
-        if drawn := draw_within(space.within(objective.space, budget.text), study, objective, is_new, seen, rng):
+        rows = space.within(objective.space, budget.text)
+        if drawn := draw_within(rows, study, objective, is_new, seen, rng, recorded):
             return drawn
     return None
 
 
 def draw_within(
     rows: space.Space, study: optuna.Study, objective: Objective, is_new: IsNew, seen: Sequence[FrozenTrial],
-    rng: np.random.Generator,
+    rng: np.random.Generator, recorded: list[space.Choices],
 ) -> Drawn | None:  # fmt: skip
     """A network of `rows`, which hold one budget: a known design, else what the model of those `seen` promises.
 
-    Infeasible draws are recorded. None if nothing new is found.
+    Infeasible draws are recorded, but for those that are `recorded`, which are taken out of there. None if nothing new
+    is found.
     """
     if known := first_new(known_designs(rows), objective, is_new):
         return known
@@ -98,7 +103,9 @@ def draw_within(
         near = parents and rng.random() < NEIGHBOURS
         choices = space.suggest(Neighbour(rng, parents, rows) if near else Uniform(rng), rows)
         fitted = objective.fitted(choices)
-        if fitted.spec is None:
+        if fitted.spec is None and choices in recorded:
+            recorded.remove(choices)
+        elif fitted.spec is None:
             attributes = {storage.INFEASIBLE: True, storage.REASON: fitted.reason, "limit": fitted.limit}
             begin(study, choices, values(objective.space), attributes, TrialState.PRUNED)
         elif is_new(choices, fitted) and (choices, fitted) not in found:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -98,6 +100,33 @@ def test_a_search_that_was_interrupted_in_a_trial_draws_what_a_whole_one_does(tm
         parts.until(5)
     parts.until(5)
     assert fit.specs() == [*whole[:3], *whole[2:]]
+
+
+@pytest.mark.parametrize("stopped_after", [1, 4])
+def test_a_search_that_was_interrupted_in_a_draw_records_and_trains_what_a_whole_one_does(
+    stopped_after: int, tmp_path: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def history(search: Search) -> list[tuple[int, str, dict[str, Any]]]:
+        return [(trial.number, storage.state_of(trial), trial.params) for trial in search.study.trials]
+
+    whole = Search(tmp_path / "whole", fit)
+    whole.until(7)
+    infeasible = count()
+
+    def begin(study: optuna.Study, *rest: Any) -> Any:
+        trial = storage.begin(study, *rest)
+        if rest[-1] == TrialState.PRUNED and next(infeasible) == stopped_after:
+            raise KeyboardInterrupt
+        return trial
+
+    parts = Search(tmp_path / "parts", fit)
+    with monkeypatch.context() as patch:
+        patch.setattr("search.draw.begin", begin)
+        with pytest.raises(KeyboardInterrupt):
+            parts.until(7)
+    assert storage.state_of(parts.study.trials[-1]) == "INFEASIBLE"
+    parts.until(7)
+    assert history(parts) == history(whole)
 
 
 def test_states_as_search_json_has_them(tmp_path: Path) -> None:
