@@ -74,7 +74,7 @@ def draw(study: optuna.Study, objective: Objective, trials: list[FrozenTrial], i
     # an interrupted draw recorded after the last of them is drawn again
     last = max((trial.number for trial in trials if storage.INFEASIBLE not in trial.user_attrs), default=-1)
     count = sum(storage.INTERRUPTED not in trial.user_attrs for trial in trials[: last + 1])
-    recorded = [trial.params for trial in trials[last + 1 :]]
+    recorded: list[space.Choices] = [trial.params for trial in trials[last + 1 :]]
     rng = np.random.default_rng((objective.experiment.seed, index, count))
     seen = [trial for trial in trials if storage.was_trained(trial) and curve_of(trial)]
     shares = Counter(storage.level_of(trial) for trial in trials if storage.holds(trial))

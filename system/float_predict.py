@@ -23,11 +23,11 @@ def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
 
     The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording.
     """
-    with labelling(len(files)) as (out, step):
+    with labelling(len(files)) as step:
         for row, found in groupby(_probabilities(checkpoint, files, device), key=itemgetter(0)):
             of_segments = np.array([p for _, p in found])
             for text in _lines(checkpoint, files[row], of_segments):
-                print(f"{files[row]}\t{text}", file=out)
+                print(f"{files[row]}\t{text}")
             step(1)
 
 

@@ -195,7 +195,7 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
         raise ConfigError(
             f"--hop: expected seconds up to a segment's {about.segment_samples / about.sample_rate:g}, found {hop:g}"
         )
-    with labelling(len(given), shown=STREAM not in given) as (out, done):
+    with labelling(len(given), shown=STREAM not in given) as done:
         for source in given:
             if source == STREAM:
                 windows, batch = stream_windows(pcm or Pcm(), about, step), 1
@@ -204,8 +204,9 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
             for start, p, seconds in timed(classifier, windows, batch):
                 name, probability = classifier.label(p)
                 cost = 1e3 * seconds / (step / about.sample_rate)
-                line = f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}"
-                print(line, file=out, flush=batch == 1)
+                print(
+                    f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}", flush=batch == 1
+                )
             done(1)
 
 

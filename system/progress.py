@@ -78,7 +78,8 @@ def _bar(what: str, total: int | None, unit: str, console: Console) -> Iterator[
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # what is printed meanwhile goes above the bar; if standard output is elsewhere, it must go there all the same
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=total, unit=unit, note="")
 
         lock = threading.Lock()

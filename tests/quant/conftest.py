@@ -35,7 +35,7 @@ CASES = {
     "gelu_pool": INVERTED.changed(activation="gelu", downsampling="pool"),
     "prelu_strided": INVERTED.changed(activation="prelu", downsampling="strided"),
     "identity_shortcut_conv_head": INVERTED.changed(
-        shortcut="identity", head="conv", stem="double_conv", downsampling="strided",
+        shortcut="identity", head="conv", stem="double_conv", downsampling="strided", dropout=0.0,
         stages=(StageSpec(depth=1), StageSpec(depth=1, stride=(1, 2)), StageSpec(depth=1, ratio=2.0)),
     ),
     "inception": INCEPTION,

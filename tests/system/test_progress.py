@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
 
 from system import progress as module
 from system.progress import line, progress
@@ -72,3 +73,14 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "reading audio" in captured.err
+
+
+def test_what_is_printed_beside_a_bar_goes_to_standard_output_where_that_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
+    with progress("labelling", 3):
+        print("a.wav\tbus")
+    captured = capsys.readouterr()
+    assert captured.out == "a.wav\tbus\n"
+    assert "labelling" in captured.err
