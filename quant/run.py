@@ -83,7 +83,7 @@ def export_deployment(args: argparse.Namespace) -> None:
     from quant.deployment.microcontroller import write_c
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
-    from system.onnx_predict import recorded_temperature
+    from system.prediction.onnx_file import recorded_temperature
 
     checkpoint, spec = opened(args)
     folder = args.run / "quant" / args.backend

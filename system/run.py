@@ -141,10 +141,10 @@ def predict(args: argparse.Namespace) -> None:
         raise ConfigError("predict: expected one of --run, --checkpoint and --model FILE.onnx, found none")
     if args.hop is not None or args.rate is not None or args.format or Path("-") in args.files:
         raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
-    from system import float_predict
     from system.checkpoint import load_checkpoint
     from system.data.audio import recordings_in
     from system.options import check_device
+    from system.prediction import float_run
 
     device = check_device(args.device)
     checkpoint = load_checkpoint(args.checkpoint or args.run / "best" / "model.safetensors")
@@ -156,11 +156,11 @@ def predict(args: argparse.Namespace) -> None:
             raise RunError(f"--model {args.model}: the checkpoint holds another network, by its {', '.join(other)}")
     files = list(recordings_in(args.files))
     if args.embeddings:
-        from system.embeddings import write_embeddings
+        from system.prediction.embeddings import write_embeddings
 
         print(write_embeddings(args.embeddings, checkpoint, files, device))
         return
-    float_predict.predict(checkpoint, files, device)
+    float_run.predict(checkpoint, files, device)
 
 
 def predict_onnx(args: argparse.Namespace) -> None:
@@ -168,7 +168,7 @@ def predict_onnx(args: argparse.Namespace) -> None:
         raise ConfigError(f"--model {args.model}: a file is complete; leave --checkpoint and --embeddings out")
     if args.device == "cuda":
         raise ConfigError(f"--model {args.model}: expected --device cpu or auto, found cuda; ONNX files run on the CPU")
-    from system.onnx_predict import Pcm, predict
+    from system.prediction.onnx_file import Pcm, predict
 
     predict(Path(args.model), args.files, args.run, args.hop, Pcm(args.rate, args.format or "s16le"))
 
@@ -322,7 +322,8 @@ def main(argv: list[str]) -> None:
     p.add_argument("--format", choices=("u8", "s16le", "s32le", "f32le"),
                    help="of raw samples from standard input, mono (default: s16le)")  # fmt: skip
     p.add_argument("--embeddings", type=Path, metavar="FILE.npz",
-                   help="write embeddings of recordings, segments and time steps, not labels (system/embeddings.py)")
+                   help="write embeddings of recordings, segments and time steps, not labels "
+                   "(system/prediction/embeddings.py)")  # fmt: skip
     p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="or folders; with FILE.onnx also - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)

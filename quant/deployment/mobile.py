@@ -13,7 +13,7 @@ import onnxruntime
 
 from system.errors import RunError
 from system.files import write_with
-from system.onnx_predict import open_session
+from system.prediction.onnx_file import open_session
 
 SEGMENTS = 16
 TOLERANCE = 1e-6  # of the largest output: the same integers, float softmax of another order of sums

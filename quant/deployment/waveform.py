@@ -24,7 +24,7 @@ from system.errors import RunError
 from system.features import LogMel
 from system.files import write_with
 from system.onnx_float import INPUT, OUTPUT
-from system.onnx_predict import (
+from system.prediction.onnx_file import (
     BATCH,
     PROBABILITIES,
     WAVEFORM,

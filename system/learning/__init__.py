@@ -1,1 +1,1 @@
-"""What a training is made of besides its loop: batches, objectives, schedules, optimizers, averages of weights."""
+"""What a training is made of: its loop, batches, objectives, schedules, optimizers, averages of weights."""

@@ -24,7 +24,7 @@ from system import run as system_commands
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.errors import ConfigError, DataError, RunError, TinySceneError
 from system.files import write_json
-from system.onnx_predict import (
+from system.prediction.onnx_file import (
     KEY,
     PROBABILITIES,
     WAVEFORM,
@@ -34,7 +34,7 @@ from system.onnx_predict import (
     predict,
     slide,
 )
-from system.raw_stream import Pcm, stream_blocks
+from system.prediction.raw_stream import Pcm, stream_blocks
 from system.spec import ExperimentSpec, FeatureSpec
 
 from .conftest import CLASSES, SHAPE, Quantized

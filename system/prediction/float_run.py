@@ -15,7 +15,7 @@ from system.data.audio import seconds_of
 from system.dataset import stream_features
 from system.evaluation import probabilities_of
 from system.events import decode, event_probabilities
-from system.label_lines import labelling
+from system.prediction.label_lines import labelling
 
 
 def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:

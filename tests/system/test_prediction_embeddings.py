@@ -13,11 +13,11 @@ import torch
 from system import run as commands
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import stream_features
-from system.embeddings import embed, write_embeddings
 from system.errors import ConfigError, DataError, RunError
 from system.models.catalog import model_spec
 from system.models.heads import HEADS, POOLINGS
 from system.models.network import build
+from system.prediction.embeddings import embed, write_embeddings
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from tests import tiny
 from tests.models.variants import randomised
@@ -92,7 +92,7 @@ def test_small_batches_give_the_same(
     checkpoint: Checkpoint, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = embed(checkpoint, recordings)
-    monkeypatch.setattr("system.embeddings.BATCH_BYTES", 1)  # one segment at a time
+    monkeypatch.setattr("system.prediction.embeddings.BATCH_BYTES", 1)  # one segment at a time
     one_by_one = embed(checkpoint, recordings)
     assert all(np.array_equal(at_once[key], one_by_one[key]) for key in ("filename", "row", "start"))
     assert all(np.allclose(at_once[key], one_by_one[key], atol=1e-5) for key in ("clip", "segment", "frame"))

@@ -25,9 +25,9 @@ from system.evaluation import probabilities_of
 from system.events import event_probabilities
 from system.features import LogMel
 from system.files import read_json
-from system.label_lines import labelling
 from system.onnx_float import INPUT, OUTPUT
-from system.raw_stream import Pcm, stream_blocks
+from system.prediction.label_lines import labelling
+from system.prediction.raw_stream import Pcm, stream_blocks
 from system.runs import first_run
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file

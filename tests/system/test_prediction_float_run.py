@@ -12,13 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from system import float_predict
 from system import progress as progress_module
 from system.checkpoint import Checkpoint
 from system.errors import DataError
-from system.float_predict import predict
-from system.label_lines import labelling
 from system.models.network import build
+from system.prediction import float_run
+from system.prediction.float_run import predict
+from system.prediction.label_lines import labelling
 from tests import tiny
 
 BANDS, FRAMES = tiny.FEATURES.n_mels, tiny.FEATURES.frames(tiny.SECONDS)
@@ -52,7 +52,7 @@ def test_a_damaged_recording_takes_nothing_from_those_before(
         yield np.array([0, 1]), np.zeros((2, BANDS, FRAMES), np.float32)
         raise DataError("bad.wav is damaged")
 
-    monkeypatch.setattr(float_predict, "stream_features", until_damaged)
+    monkeypatch.setattr(float_run, "stream_features", until_damaged)
     with pytest.raises(DataError):
         predict(checkpoint if events else replace(checkpoint, thresholds=None), files, "cpu")
     printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
