@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,8 @@ from system.models.network import Network, build
 from system.spec import ExperimentSpec
 
 MEAN, STD = "features.mean", "features.std"
+ABOUT = "about"  # the header's one entry: JSON
+OLD_ENTRIES = ("experiment", "classes", "temperature", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"network.{key}": value.detach().cpu().contiguous() for key, value in checkpoint.state.items()}
     tensors[MEAN] = torch.from_numpy(np.ascontiguousarray(checkpoint.mean, dtype=np.float32))
     tensors[STD] = torch.from_numpy(np.ascontiguousarray(checkpoint.std, dtype=np.float32))
-    metadata = {
+    about = {
         "tinyscene": __version__,
-        "experiment": json.dumps(checkpoint.spec.plain()),
-        "classes": json.dumps(checkpoint.classes),
-        "temperature": json.dumps(checkpoint.temperature),
-        **({"thresholds": json.dumps(checkpoint.thresholds)} if checkpoint.thresholds is not None else {}),
+        "experiment": checkpoint.spec.plain(),
+        "classes": checkpoint.classes,
+        "temperature": checkpoint.temperature,
+        **({"thresholds": checkpoint.thresholds} if checkpoint.thresholds is not None else {}),
     }
+    metadata = {ABOUT: json.dumps(about)}  # one entry: several are written in an order that differs from call to call
     with whole_file(path) as part:
         part.write_bytes(save(tensors, metadata))  # save_file hides which error the system gave
 
@@ -71,14 +75,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is not a readable safetensors file: {error}") from None
-    if not {"experiment", "classes"} <= set(metadata) or not {MEAN, STD} <= set(tensors):
+    about = _about(metadata, path)
+    if not {"experiment", "classes"} <= set(about) or not {MEAN, STD} <= set(tensors):
         raise RunError(f"{path} is a safetensors file, but not a TinyScene checkpoint (no experiment in its header)")
     return Checkpoint(
-        spec=parse(ExperimentSpec, json.loads(metadata["experiment"]), str(path)),
-        classes=tuple(json.loads(metadata["classes"])),
+        spec=parse(ExperimentSpec, about["experiment"], str(path)),
+        classes=tuple(about["classes"]),
         mean=tensors.pop(MEAN).numpy(),
         std=tensors.pop(STD).numpy(),
         state={key.removeprefix("network."): value for key, value in tensors.items()},
-        thresholds=tuple(json.loads(metadata["thresholds"])) if "thresholds" in metadata else None,
-        temperature=float(json.loads(metadata.get("temperature", "1.0"))),
+        thresholds=tuple(about["thresholds"]) if "thresholds" in about else None,
+        temperature=float(about.get("temperature", 1.0)),
     )
+
+
+def _about(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    """What a header tells besides the tensors; files of before November 2026 have an entry for each part of it."""
+    try:
+        if ABOUT in metadata:
+            return dict(json.loads(metadata[ABOUT]))
+        return {key: json.loads(metadata[key]) for key in OLD_ENTRIES if key in metadata}
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}: its header cannot be read as JSON: {error}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -76,9 +75,9 @@ def test_standardize_is_per_mel_band(saved: tuple[Path, Checkpoint]) -> None:
 
 def test_anyone_can_read_what_it_is_without_us(saved: tuple[Path, Checkpoint]) -> None:
     with safe_open(saved[0], framework="np") as file:
-        metadata = file.metadata()
-        assert json.loads(metadata["experiment"])["seed"] == 3
-        assert json.loads(metadata["classes"]) == list(tiny.CLASSES)
+        about = json.loads(file.metadata()["about"])
+        assert about["experiment"]["seed"] == 3
+        assert about["classes"] == list(tiny.CLASSES)
         assert file.get_tensor("features.mean").shape == (16,)
         assert "network.stem.conv.conv.weight" in file.keys()  # noqa: SIM118 (not a dictionary)
 
@@ -104,14 +103,45 @@ def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "other.safetensors")
 
 
+def rewritten(saved: Path, path: Path, metadata: dict[str, str]) -> Path:
+    """The tensors of a checkpoint under another header."""
+    with safe_open(saved, framework="pt") as file:
+        save_file({key: file.get_tensor(key) for key in file.keys()}, path, metadata)  # noqa: SIM118 (not a dictionary)
+    return path
+
+
 def test_an_experiment_of_another_version_names_the_key(saved: tuple[Path, Checkpoint], tmp_path: Path) -> None:
-    with safe_open(saved[0], framework="pt") as file:
-        metadata: dict[str, Any] = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-    metadata["experiment"] = json.dumps({"train": {"epoches": 3}})
-    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    about = {"experiment": {"train": {"epoches": 3}}, "classes": tiny.CLASSES}
+    old = rewritten(saved[0], tmp_path / "old.safetensors", {"about": json.dumps(about)})
     with pytest.raises(ConfigError, match=r"old\.safetensors: train\.epoches: unknown key"):
-        load_checkpoint(tmp_path / "old.safetensors")
+        load_checkpoint(old)
+
+
+def test_the_header_of_before_is_read(saved: tuple[Path, Checkpoint], tmp_path: Path) -> None:
+    """An entry for each part, and the version as a bare text."""
+    path, checkpoint = saved
+    parts = {
+        "experiment": checkpoint.spec.plain(),
+        "classes": checkpoint.classes,
+        "temperature": 0.5,
+        "thresholds": [0.1] * 3,
+    }
+    entries = {"tinyscene": "0.1.0", **{key: json.dumps(value) for key, value in parts.items()}}
+    found = load_checkpoint(rewritten(path, tmp_path / "before.safetensors", entries))
+    assert (found.spec, found.classes) == (checkpoint.spec, checkpoint.classes)
+    assert (found.temperature, found.thresholds) == (0.5, (0.1, 0.1, 0.1))
+
+
+@pytest.mark.parametrize("metadata", [{"about": "{"}, {"about": "[1]"}, {"experiment": "x", "classes": "[]"}])
+def test_a_damaged_header_is_refused(metadata: dict[str, str], saved: tuple[Path, Checkpoint], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"damaged\.safetensors: its header cannot be read as JSON"):
+        load_checkpoint(rewritten(saved[0], tmp_path / "damaged.safetensors", metadata))
+
+
+def test_equal_checkpoints_are_equal_files(saved: tuple[Path, Checkpoint], tmp_path: Path) -> None:
+    for number in range(5):
+        save_checkpoint(tmp_path / "again.safetensors", saved[1])
+        assert (tmp_path / "again.safetensors").read_bytes() == saved[0].read_bytes(), number
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(saved: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
