@@ -164,7 +164,7 @@ class ModelSpec(Spec):
     pool_bands: Positive = 4  # neighbouring bands that the pooling `max` joins
     head: str = "linear"
     head_width: Positive = 100  # units of the head `hidden`
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before the classifier; in the head `conv` of whole channels
     stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling (DCASE 2022 baseline)
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)] = (
         StageSpec(depth=2),
