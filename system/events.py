@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.special import expit
 from sklearn.metrics import precision_recall_curve
 
@@ -35,6 +36,14 @@ EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")
 def event_probabilities(logits: np.ndarray) -> np.ndarray:
     """(n, classes) logits -> probabilities by the sigmoid in float64, never nearer than 1e-9 to 0 or 1."""
     return np.clip(expit(np.asarray(logits, dtype=np.float64)), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+
+
+def over_time(probabilities: np.ndarray, window: int) -> np.ndarray:
+    """(segments, classes) probabilities of one clip, each replaced by the median of the `window` segments around it.
+
+    `window` is odd. Before its start and after its end a clip is taken to go on as it starts and ends.
+    """
+    return probabilities if window == 1 else median_filter(probabilities, size=(window, 1), mode="nearest")
 
 
 def choose_thresholds(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
