@@ -43,6 +43,11 @@ class Checkpoint:
         network.load_state_dict(self.state, strict=True)
         return network.eval()
 
+    @property
+    def decoding(self) -> tuple[np.ndarray, int] | None:
+        """(classes,) thresholds and the median window, where a segment may have several classes or none."""
+        return None if self.thresholds is None else (np.array(self.thresholds), self.median_window)
+
     def standardize(self, features: np.ndarray) -> np.ndarray:
         """(n, mel bands, frames) log-mel -> (n, 1, mel bands, frames) network input, float32."""
         return ((features - self.mean[:, None]) / self.std[:, None])[:, None].astype(np.float32)
