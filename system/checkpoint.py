@@ -35,12 +35,18 @@ class Checkpoint:
     state: dict[str, Tensor]
     thresholds: tuple[float, ...] | None = None  # of each class, where a segment may have several or none
     temperature: float = 1.0  # of the softmax (system/temperature.py)
+    median_window: int = 1  # segments that probabilities are compared with the thresholds over (system/events.py)
 
     def network(self) -> Network:
         """The train-form network with these weights, in evaluation mode."""
         network = build(self.spec.model, self.spec.input_shape(), len(self.classes))
         network.load_state_dict(self.state, strict=True)
         return network.eval()
+
+    @property
+    def decoding(self) -> tuple[np.ndarray, int] | None:
+        """(classes,) thresholds and the median window, where a segment may have several classes or none."""
+        return None if self.thresholds is None else (np.array(self.thresholds), self.median_window)
 
     def standardize(self, features: np.ndarray) -> np.ndarray:
         """(n, mel bands, frames) log-mel -> (n, 1, mel bands, frames) network input, float32."""
@@ -53,12 +59,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"network.{key}": value.detach().cpu().contiguous() for key, value in checkpoint.state.items()}
     tensors[MEAN] = torch.from_numpy(np.ascontiguousarray(checkpoint.mean, dtype=np.float32))
     tensors[STD] = torch.from_numpy(np.ascontiguousarray(checkpoint.std, dtype=np.float32))
+    decided = {"thresholds": checkpoint.thresholds, "median_window": checkpoint.median_window}
     about = {
         "tinyscene": __version__,
         "experiment": checkpoint.spec.plain(),
         "classes": checkpoint.classes,
         "temperature": checkpoint.temperature,
-        **({"thresholds": checkpoint.thresholds} if checkpoint.thresholds is not None else {}),
+        **(decided if checkpoint.thresholds is not None else {}),
     }
     metadata = {ABOUT: json.dumps(about)}  # one entry: several are written in an order that differs from call to call
     with whole_file(path) as part:
@@ -86,6 +93,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state={key.removeprefix("network."): value for key, value in tensors.items()},
         thresholds=tuple(about["thresholds"]) if "thresholds" in about else None,
         temperature=float(about.get("temperature", 1.0)),
+        median_window=int(about.get("median_window", 1)),  # older files know no medians
     )
 
 

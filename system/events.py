@@ -2,8 +2,10 @@
 
 Tagging is scored over clips, whose probability of a class is that of their surest segment: mAP, AUC, d-prime (paper
 004, Section 3). Events are scored by sed_eval, as DCASE does (Mesaros et al. 2016): F1 and error rate in segments of
-one second, and of whole events within a collar of 200 ms, or half the event's length for its offset. Each class has
-a threshold, chosen on the validation part alone.
+one second, and of whole events within a collar of 200 ms, or half the event's length for its offset. Whether a class
+sounds is decided by the median of its probabilities over some neighbouring segments, as the baselines of DCASE Task 4
+do, against a threshold of its own; both are chosen on the validation part alone. Rankings and the log loss are of the
+probabilities themselves: they judge the network, not what is decided.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.special import expit
 from sklearn.metrics import precision_recall_curve
 
@@ -29,12 +34,21 @@ from system.progress import progress
 RESOLUTION_SECONDS = 1.0  # of the segment-based scores
 COLLAR_SECONDS = 0.2  # of the event-based scores: how far an onset may be off
 LENGTH_SHARE = 0.5  # of an event's length that its offset may be off, if that is more than the collar
+LARGEST_WINDOW = 21  # segments of a median that are tried at most
 EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")
 
 
 def event_probabilities(logits: np.ndarray) -> np.ndarray:
     """(n, classes) logits -> probabilities by the sigmoid in float64, never nearer than 1e-9 to 0 or 1."""
     return np.clip(expit(np.asarray(logits, dtype=np.float64)), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+
+
+def over_time(probabilities: np.ndarray, window: int) -> np.ndarray:
+    """(segments, classes) probabilities of one clip, each replaced by the median of the `window` segments around it.
+
+    `window` is odd. Before its start and after its end a clip is taken to go on as it starts and ends.
+    """
+    return probabilities if window == 1 else median_filter(probabilities, size=(window, 1), mode="nearest")
 
 
 def choose_thresholds(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -48,6 +62,11 @@ def choose_thresholds(probabilities: np.ndarray, label: np.ndarray) -> np.ndarra
         best = int(np.argmax(precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12)))
         thresholds[c] = (values[best] + values[best - 1]) / 2 if best else values[best]
     return thresholds
+
+
+def have_times(annotated: Mapping[str, Sequence[Event]]) -> bool:
+    """Whether the events of every file name have an offset; tags without a time last for ever."""
+    return all(math.isfinite(event.offset) for events in annotated.values() for event in events)
 
 
 def decode(active: np.ndarray, segment: np.ndarray, classes: Sequence[str], seconds: float) -> list[Event]:
@@ -78,14 +97,24 @@ class EventPredictions:
     probabilities: np.ndarray  # (n, classes) float
     thresholds: np.ndarray  # (classes,)
     seconds: float  # length of a segment
+    median_window: int = 1  # segments, see `over_time`
 
-    @property
+    @cached_property
+    def smoothed(self) -> np.ndarray:
+        """(n, classes) probabilities over time, which are decided by; a segment that was dropped is an end as well."""
+        smoothed = np.empty_like(self.probabilities)
+        for _, _, rows in self.clips():
+            for stretch in np.split(rows, np.flatnonzero(np.diff(self.segment[rows]) != 1) + 1):
+                smoothed[stretch] = over_time(self.probabilities[stretch], self.median_window)
+        return smoothed
+
+    @cached_property
     def active(self) -> np.ndarray:
         """(n, classes) of bool: which classes are predicted."""
-        return self.probabilities >= self.thresholds
+        return self.smoothed >= self.thresholds
 
     def clips(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Every recording as it was heard: file name, device, and the (k,) rows of its segments."""
+        """Every recording as it was heard: file name, device, and the (k,) rows of its segments, in order."""
         rows: dict[tuple[str, str], list[int]] = {}
         for row, key in enumerate(zip(self.filename, self.device, strict=True)):
             rows.setdefault(key, []).append(row)
@@ -100,7 +129,7 @@ class EventPredictions:
         """Write `filename,segment,device,label,predicted,<one column per class>`.
 
         `label` and `predicted` hold the classes joined by `|`, nothing where there are none; the columns of the
-        classes hold their sigmoid probabilities, which do not sum to 1.
+        classes hold their sigmoid probabilities as the network gives them, which do not sum to 1.
         """
         names = zip(
             self.filename, np.asarray(self.segment).tolist(), self.device, self._joined(self.label),
@@ -120,6 +149,26 @@ class EventPredictions:
         ]
 
 
+def choose_decoding(heard: EventPredictions, timed: bool = True) -> tuple[np.ndarray, int]:
+    """(classes,) thresholds and the median window, in segments, with the greatest F1 over the segments that were heard.
+
+    It is the mean of the classes that occur. Windows of up to half the longest recording are tried, the shortest of
+    equals is taken; tags without a time (not `timed`) and no recordings have 1. What `heard` decides does not matter.
+    """
+    label = heard.label > 0
+    occurs = label.any(axis=0)
+    longest = max((len(rows) for _, _, rows in heard.clips()), default=0) if timed else 0
+    tried = []
+    for window in range(1, max(1, min(longest // 2, LARGEST_WINDOW)) + 1, 2):
+        smoothed = replace(heard, median_window=window).smoothed
+        thresholds = choose_thresholds(smoothed, label)
+        active = smoothed >= thresholds
+        f1 = 2 * (active & label).sum(axis=0)[occurs] / (active.sum(axis=0) + label.sum(axis=0))[occurs]
+        tried.append((f1.sum(), thresholds, window))
+    _, thresholds, window = max(tried, key=itemgetter(0))  # the first of equals
+    return thresholds, window
+
+
 def score_events(
     predictions: EventPredictions,
     annotated: Mapping[str, Sequence[Event]],
@@ -129,10 +178,10 @@ def score_events(
 ) -> dict[str, Any]:
     """The content of scores.json. `annotated`: file name -> its events; `device_groups` and `seed` as for a scene.
 
-    `log_loss` is the mean binary cross-entropy in nats, `accuracy` at the thresholds the mean of every class's true
+    `log_loss` is the mean binary cross-entropy in nats, `accuracy` of the decisions the mean of every class's true
     positive and true negative rate, those left out that no segment tells of: the mean of their balanced accuracies
     where each class sounds in some segments. Both are over segments, as is `n`. Where tags have no time there are no
-    segment_based and event_based scores. Raises DataError if there is nothing to score.
+    segment_based and event_based scores. `median_window` is in segments. Raises DataError if there is nothing to score.
     """
     if not len(predictions.filename):
         raise DataError(f"the {split} part holds no segment, so there is nothing to score")
@@ -146,8 +195,7 @@ def score_events(
     surest = np.array([probabilities[rows].max(axis=0) for _, _, rows in clips])  # (clips, classes)
     tagged = np.array([[name in labels for name in predictions.classes]
                        for labels in ({event.label for event in annotated[name]} for name, _, _ in clips)])  # fmt: skip
-    timed = all(math.isfinite(event.offset) for name, _, _ in clips for event in annotated[name])
-    detection = sed_scores(predictions, annotated) if timed else {}
+    detection = sed_scores(predictions, annotated) if have_times(annotated) else {}
     per_class = {
         "average_precision": average_precision(surest, tagged),
         "auc": roc_auc(surest, tagged),
@@ -163,6 +211,7 @@ def score_events(
         "clips": len(clips),
         **detection,
         "thresholds": dict(zip(predictions.classes, predictions.thresholds.tolist(), strict=True)),
+        "median_window": predictions.median_window,
         "class_wise": {
             name: {
                 **part_scores(every, correct[:, c], loss[:, c], truth[:, c]),

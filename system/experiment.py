@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData, Segments
 from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
-from system.events import EventPredictions, choose_thresholds, event_probabilities, score_events
+from system.events import EventPredictions, choose_decoding, event_probabilities, have_times, score_events
 from system.files import write_csv, write_json, write_with
 from system.learning.layout import torch_device
 from system.learning.loop import Epoch
@@ -43,10 +44,8 @@ def predictions_of(data: PreparedData, part: Segments, logits: np.ndarray, tempe
     )
 
 
-def event_predictions_of(
-    data: PreparedData, part: Segments, logits: np.ndarray, thresholds: np.ndarray
-) -> EventPredictions:
-    """Logits of a part, in its order, as predictions of several classes each; `thresholds` (classes,)."""
+def event_predictions_of(data: PreparedData, part: Segments, logits: np.ndarray) -> EventPredictions:
+    """Logits of a part, in its order, as predictions of several classes each, decided at 0.5."""
     return EventPredictions(
         classes=data.classes,
         filename=part.filename,
@@ -55,22 +54,24 @@ def event_predictions_of(
         label=part.label > 0,
         source=part.source,
         probabilities=event_probabilities(logits),
-        thresholds=thresholds,
+        thresholds=np.full(len(data.classes), 0.5),
         seconds=data.segment_seconds,
     )
 
 
 def scored_parts(data: PreparedData, part: str) -> tuple[str, ...]:
-    """The parts whose logits it takes to score `part`: temperature and thresholds come from the validation part."""
+    """The parts whose logits it takes to score `part`: temperature and decisions come from the validation part."""
     return (part,) if part == "validation" or not len(data.validation) else ("validation", part)
 
 
 def scored(
-    data: PreparedData, part: str, logits: Mapping[str, np.ndarray], spec: ExperimentSpec
-) -> tuple[Predictions | EventPredictions, dict[str, Any]]:
+    data: PreparedData, part: str, logits: Mapping[str, np.ndarray], spec: ExperimentSpec,
+    decoding: tuple[np.ndarray, int] | None = None,
+) -> tuple[Predictions | EventPredictions, dict[str, Any]]:  # fmt: skip
     """Predictions and scores of a part from the (n, classes) logits of `scored_parts`.
 
-    Of `spec` the temperature and the bootstrap's seed are used. Without a validation part thresholds are 0.5.
+    Of `spec` the temperature and the bootstrap's seed are used. `decoding`: thresholds (classes,) and median window of
+    events, if they were chosen before; without them and without a validation part, 0.5 and no medians.
     """
     segments = getattr(data, part)
     heard = logits.get("validation", np.empty((0, len(data.classes))))
@@ -79,8 +80,11 @@ def scored(
         predictions = predictions_of(data, segments, logits[part], temperature["value"])
         temperature["log_loss_at_1"] = float(np.mean(losses(logits[part], segments.label)))
         return predictions, {**score(predictions, part, data.device_groups, spec.seed), "temperature": temperature}
-    thresholds = choose_thresholds(event_probabilities(heard), data.validation.label)
-    several = event_predictions_of(data, segments, logits[part], thresholds)
+    if decoding is None:
+        decoding = choose_decoding(event_predictions_of(data, data.validation, heard), have_times(data.events))
+    thresholds, window = decoding
+    undecided = event_predictions_of(data, segments, logits[part])
+    several = replace(undecided, thresholds=thresholds, median_window=window)
     return several, score_events(several, data.events, part, data.device_groups, spec.seed)
 
 
@@ -170,10 +174,11 @@ def report_trained(spec: ExperimentSpec, data: PreparedData, trained: Trained, b
     predictions, scores = scored(data, "test", logits, spec)
     thresholds = tuple(scores["thresholds"].values()) if "thresholds" in scores else None
     temperature = scores["temperature"]["value"] if "temperature" in scores else 1.0
+    window = scores.get("median_window", 1)
     state = trained.network.state_dict()
     save_checkpoint(
         best / "model.safetensors",
-        Checkpoint(spec, data.classes, trained.mean, trained.std, state, thresholds, temperature),
+        Checkpoint(spec, data.classes, trained.mean, trained.std, state, thresholds, temperature, window),
     )
     write_csv(best / "history.csv", Epoch._fields, trained.history)
     write_json(best / "complexity.json", complexity_report(spec, len(data.classes)))

@@ -1,12 +1,14 @@
 """Before an evaluation: a run's network trained anew on the whole development set (paper 002, Section 3).
 
 No recording is left to score it on. So a refit is a run of its own inside the first one, RUN/refit, with best/ and
-later quant/, but without scores: those of the first training speak for it, whose temperature and thresholds it takes.
+later quant/, but without scores: those of the first training speak for it, whose temperature, thresholds and
+median window it takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from system.checkpoint import Checkpoint, save_checkpoint
@@ -45,9 +47,8 @@ def train_on_everything(
     trained = fit(spec, data, device=device, what="training on everything", resume_file=resume_file)
     write_json(best / "complexity.json", complexity_report(spec, len(data.classes)))
     write_csv(best / "history.csv", COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in trained.history))
-    state = trained.network.state_dict()
     save_checkpoint(
         best / "model.safetensors",
-        Checkpoint(spec, data.classes, trained.mean, trained.std, state, first.thresholds, first.temperature),
+        replace(first, spec=spec, mean=trained.mean, std=trained.std, state=trained.network.state_dict()),
     )
     resume_file.unlink(missing_ok=True)

@@ -130,7 +130,7 @@ def evaluate(args: argparse.Namespace) -> None:
         part: logits_of(network, getattr(data, part), checkpoint.mean, checkpoint.std)
         for part in scored_parts(data, args.part)
     }
-    show_scores(scored(data, args.part, logits, scoring)[1], str(args.run))
+    show_scores(scored(data, args.part, logits, scoring, checkpoint.decoding)[1], str(args.run))
 
 
 def predict(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import soundfile
 from quant import run as quant_run
 from submission import pack
 from system import run as system_run
-from system.checkpoint import load_checkpoint
+from system.checkpoint import load_checkpoint, save_checkpoint
 from system.dataset import prepare
 from system.errors import FormatError
-from system.events import choose_thresholds, event_probabilities
+from system.events import EventPredictions, choose_decoding, over_time
+from system.experiment import event_predictions_of
 from system.training import logits_of
 from tests.tiny import MODEL
 
@@ -75,6 +77,11 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("part", ["best", "quant/brevitas"])
 def test_scores(run: Path, part: str) -> None:
     scores = read(run / part / "scores.json")
@@ -102,14 +109,65 @@ def test_quantization_costs_little(run: Path) -> None:
     assert parity["max_lsb"] <= 2
 
 
-def test_thresholds_come_from_the_validation_part_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decisions_come_from_the_validation_part_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
     checkpoint = load_checkpoint(run / "best/model.safetensors")
     data = prepare(checkpoint.spec.data, checkpoint.spec.features, checkpoint.spec.seed)
     logits = logits_of(checkpoint.network(), data.validation, checkpoint.mean, checkpoint.std)
-    chosen = choose_thresholds(event_probabilities(logits), data.validation.label)
+    chosen, window = choose_decoding(event_predictions_of(data, data.validation, logits))
     assert checkpoint.thresholds == pytest.approx(tuple(chosen), abs=1e-6)
-    assert tuple(read(run / "best/scores.json")["thresholds"].values()) == checkpoint.thresholds
+    assert checkpoint.median_window == window
+    scores = read(run / "best/scores.json")
+    assert tuple(scores["thresholds"].values()) == checkpoint.thresholds
+    assert scores["median_window"] == window
+
+
+def test_float_and_integers_and_predict_decide_by_the_same_medians(
+    folder: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a network that has learned little and flickers, by a median of three segments."""
+
+    def of_three(heard: EventPredictions, timed: bool) -> tuple[np.ndarray, int]:
+        assert timed
+        return choose_decoding(heard)[0], 3
+
+    words = [word for setting in [*SETTINGS, "train.epochs=2"] for word in ("--set", setting)]
+    common = ["--run", str(tmp_path / "r"), "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr("system.experiment.choose_decoding", of_three)
+        system_run.main(["train", "--dataset", "csv", "--data-root", str(folder), *words, *common])
+        quant_run.main(["ptq", *common])
+    quant_run.main(["export", "--run", str(tmp_path / "r"), "--whole"])
+    best, integers = tmp_path / "r/best", tmp_path / "r/quant/brevitas"
+    written = {place: table(place / "predictions.csv") for place in (best, integers)}
+    for place, rows in written.items():
+        scores = read(place / "scores.json")
+        assert scores["median_window"] == 3
+        least = np.array(list(scores["thresholds"].values()))
+        by_hand, alone = [], []
+        for start in range(0, len(rows), 10):  # of each clip
+            p = np.array([[float(row[name]) for name in TONES] for row in rows[start : start + 10]])
+            by_hand += ["|".join(np.array(list(TONES))[row]) for row in over_time(p, 3) >= least]
+            alone += ["|".join(np.array(list(TONES))[row]) for row in p >= least]
+        assert [row["predicted"] for row in rows] == by_hand != alone
+    capsys.readouterr()
+    sounds = [str(folder / name) for name in dict.fromkeys(row["filename"] for row in written[best])]
+    system_run.main(["predict", *common, *sounds])
+    printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(row[0]).name, float(row[1]), float(row[2]), row[3]) for row in printed] == [
+        (row["filename"], float(row["onset"]), float(row["offset"]), row["label"]) for row in table(best / "events.csv")
+    ]
+    expected = {(row["filename"], 0.2 * int(row["segment"])): row["predicted"] or "-" for row in written[integers]}
+    for model in ("int8.onnx", "whole.onnx"):
+        system_run.main(["predict", "--model", str(integers / model), *sounds])
+        printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        found = {(Path(row[0]).name, float(row[1])): row[2] for row in printed}
+        agree = [found[name, round(start, 1)] == label for (name, start), label in expected.items()]
+        assert len(found) == len(expected)
+        assert np.mean(agree) == 1.0 if model == "int8.onnx" else np.mean(agree) > 0.95, model
+    system_run.main(["train", "--refit", "all", *common])
+    first, refit = (load_checkpoint(tmp_path / "r" / place / "model.safetensors") for place in ("best", "refit/best"))
+    assert (refit.thresholds, refit.median_window) == (first.thresholds, 3)
 
 
 def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +186,17 @@ def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     ]
     system_run.main(["data", "--dataset", "csv", "--data-root", str(folder)])
     assert "48 annotated events" in capsys.readouterr().out
+
+
+def test_a_run_is_evaluated_by_the_decisions_of_its_checkpoint(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one of before there were medians has them; it predicts by them."""
+    monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
+    checkpoint = load_checkpoint(run / "best/model.safetensors")
+    save_checkpoint(tmp_path / "best/model.safetensors", replace(checkpoint, thresholds=(2.0, 2.0)))
+    system_run.main(["evaluate", "--run", str(tmp_path), "--part", "test", "--device", "cpu"])
+    assert "event based: F1 0.0000 (macro 0.0000), error rate 1.0000" in capsys.readouterr().out, "nothing is that sure"
 
 
 def test_of_a_folder_an_event_ends_with_its_clip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ same features wherever the file runs, where float32 spectra differ from one FFT 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from system.prediction.onnx_file import (
     WAVEFORM,
     Description,
     path_probabilities,
-    recorded_thresholds,
+    with_recorded_decoding,
 )
 from system.progress import progress
 
@@ -141,15 +140,16 @@ def describe(checkpoint: Checkpoint) -> Description:
         thresholds=checkpoint.thresholds,
         temperature=checkpoint.temperature,
         features=spec.features.plain(),
+        median_window=checkpoint.median_window,
     )
 
 
 def write_whole(checkpoint: Checkpoint, integer: Path, path: Path) -> Difference:
-    """Write `path` from the graph `integer`, with the thresholds that its folder's scores were made with.
+    """Write `path` from the graph `integer`, with the decoding that its folder's scores were made with.
 
     Raises RunError where it is not what python computes.
     """
-    checkpoint = replace(checkpoint, thresholds=recorded_thresholds(integer.parent, checkpoint))
+    checkpoint = with_recorded_decoding(integer.parent, checkpoint)
     model = whole_model(checkpoint, integer)
     found: list[Difference] = []
 

@@ -14,7 +14,7 @@ from system.checkpoint import Checkpoint
 from system.data.audio import seconds_of
 from system.dataset import stream_features
 from system.evaluation import probabilities_of
-from system.events import decode, event_probabilities
+from system.events import decode, event_probabilities, over_time
 from system.prediction.label_lines import labelling
 
 
@@ -47,6 +47,7 @@ def _lines(checkpoint: Checkpoint, path: Path, probabilities: np.ndarray) -> Ite
     if checkpoint.thresholds is None:
         yield from (f"{checkpoint.classes[p.argmax()]}\t{p.max():.4f}" for p in probabilities)
         return
-    active, end = probabilities >= checkpoint.thresholds, seconds_of(path)  # the last segment may be filled up by zeros
+    active = over_time(probabilities, checkpoint.median_window) >= checkpoint.thresholds
+    end = seconds_of(path)  # the last segment may be filled up by zeros
     for event in decode(active, np.arange(len(active)), checkpoint.classes, checkpoint.spec.data.segment_seconds):
         yield f"{event.onset:g}\t{min(event.offset, end):g}\t{event.label}"

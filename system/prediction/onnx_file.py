@@ -22,7 +22,7 @@ from system.data.audio import cut, read_mono, recordings_in
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
 from system.evaluation import probabilities_of
-from system.events import event_probabilities
+from system.events import event_probabilities, over_time
 from system.features import LogMel
 from system.files import read_json
 from system.onnx_float import INPUT, OUTPUT
@@ -48,6 +48,7 @@ class Description:
     thresholds: tuple[float, ...] | None  # of each class, where a segment may have several or none
     temperature: float  # in the graph already
     features: dict[str, Any]  # of the front end, in the graph already
+    median_window: int = 1  # segments that probabilities are compared with the thresholds over, not in the graph
 
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(self.__dict__)}
@@ -58,7 +59,8 @@ class Description:
         try:
             values = json.loads(text)
             found = cls(**{**values, "classes": tuple(values["classes"])})
-            sound = min(found.sample_rate, found.segment_samples, len(found.classes)) > 0
+            sound = min(found.sample_rate, found.segment_samples, len(found.classes), found.median_window) > 0
+            sound = sound and found.median_window % 2 == 1
             sound = sound and (found.thresholds is None or len(found.thresholds) == len(found.classes))
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"{path}: its metadata {KEY} cannot be read ({error}); export it anew") from None
@@ -129,9 +131,8 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
     checkpoint = load_checkpoint(folder / "best" / "model.safetensors")
     if path.stem != FLOAT:
         checkpoint = replace(
-            checkpoint,
+            with_recorded_decoding(path.parent, checkpoint),
             temperature=recorded_temperature(path.parent, checkpoint),
-            thresholds=recorded_thresholds(path.parent, checkpoint),
         )
     spec = checkpoint.spec
     shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
@@ -141,7 +142,7 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
     samples = round(spec.data.segment_seconds * spec.features.sample_rate)
     about = Description(
         checkpoint.classes, spec.features.sample_rate, samples, checkpoint.thresholds, checkpoint.temperature,
-        spec.features.plain(),
+        spec.features.plain(), checkpoint.median_window,
     )  # fmt: skip
     return Classifier(about, lambda batch: path_probabilities(session, checkpoint, batch))
 
@@ -152,10 +153,14 @@ def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
     return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
 
 
-def recorded_thresholds(folder: Path, checkpoint: Checkpoint) -> tuple[float, ...] | None:
-    """(classes,) those by which the quantized network in `folder` was scored; of the float one where it was not."""
-    thresholds = recorded_scores(folder, checkpoint).get("thresholds")
-    return checkpoint.thresholds if thresholds is None else tuple(thresholds[name] for name in checkpoint.classes)
+def with_recorded_decoding(folder: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """With thresholds and median window of the scores of the quantized network in `folder`, if it was scored."""
+    scores = recorded_scores(folder, checkpoint)
+    if "thresholds" not in scores:
+        return checkpoint
+    thresholds = tuple(scores["thresholds"][name] for name in checkpoint.classes)
+    window = scores.get("median_window", 1)  # older scores know no medians
+    return replace(checkpoint, thresholds=thresholds, median_window=window)
 
 
 def recorded_scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -184,7 +189,8 @@ def path_probabilities(
 def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None) -> None:
     """Print `source, seconds, label, probability, ms per second of audio` for each window, as soon as it is known.
 
-    `hop` (seconds) is from one window to the next; None: windows follow each other as in training.
+    `hop` (seconds) is from one window to the next; None: windows follow each other as in training. The probabilities
+    of events in a file are then medians over time, once it is heard to its end; a stream has no end, a hop other times.
     """
     classifier, given = open_classifier(model, run), list(recordings_in(sources))
     about = classifier.about
@@ -201,7 +207,10 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
                 windows, batch = stream_windows(pcm or Pcm(), about, step), 1
             else:
                 windows, batch = file_windows(source, about, hop, step), BATCH
-            for start, p, seconds in timed(classifier, windows, batch):
+            found = timed(classifier, windows, batch)
+            if hop is None and source != STREAM and about.median_window > 1:
+                found = smoothed(found, about.median_window)
+            for start, p, seconds in found:
                 name, probability = classifier.label(p)
                 cost = 1e3 * seconds / (step / about.sample_rate)
                 print(
@@ -231,6 +240,14 @@ def timed(classifier: Classifier, windows: Iterable[Window], batch: int) -> Iter
             yield from run()
     if waiting:
         yield from run()
+
+
+def smoothed(
+    found: Iterable[tuple[int, np.ndarray, float]], window: int
+) -> Iterator[tuple[int, np.ndarray, float]]:
+    """What `timed` found in the whole of a recording, with its probabilities over time."""
+    start, probabilities, seconds = zip(*found, strict=True)
+    yield from zip(start, over_time(np.array(probabilities), window), seconds, strict=True)
 
 
 def file_windows(path: Path, about: Description, hop: float | None, step: int) -> Iterator[Window]:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,15 +118,24 @@ def test_the_temperature_and_the_thresholds_are_in_the_file(quantized: Quantized
 @only("inverted")
 def test_integers_decide_by_the_thresholds_they_were_scored_with(run: Path, quantized: Quantized) -> None:
     of_float, of_integers = (0.5,) * CLASSES, tuple(0.1 * (1 + c) for c in range(CLASSES))
-    save_checkpoint(run / "best" / "model.safetensors", checkpoint_of(quantized, 1.0, of_float))
+    of_run = replace(checkpoint_of(quantized, 1.0, of_float), median_window=7)
+    save_checkpoint(run / "best" / "model.safetensors", of_run)
     folder = run / "quant" / "brevitas"
     shutil.copy(folder / "int8.onnx", folder / "float.onnx")
-    assert open_classifier(folder / "int8.onnx").about.thresholds == of_float, "not scored yet"
-    write_json(folder / "scores.json", {"thresholds": dict(zip("abcd"[:CLASSES], of_integers, strict=True))})
+    about = open_classifier(folder / "int8.onnx").about
+    assert (about.thresholds, about.median_window) == (of_float, 7), "not scored yet"
+    scores = {"thresholds": dict(zip("abcd"[:CLASSES], of_integers, strict=True)), "median_window": 3}
+    write_json(folder / "scores.json", scores)
     commands.main(["export", "--run", str(run), "--whole", "--ort"])
     for name in ("int8.onnx", "int8.ort", "whole.onnx", "whole.ort"):
-        assert open_classifier(folder / name).about.thresholds == pytest.approx(of_integers), name
-    assert open_classifier(folder / "float.onnx").about.thresholds == of_float
+        about = open_classifier(folder / name).about
+        assert about.thresholds == pytest.approx(of_integers), name
+        assert about.median_window == 3, name
+    about = open_classifier(folder / "float.onnx").about
+    assert (about.thresholds, about.median_window) == (of_float, 7)
+    del scores["median_window"]  # scored before there were medians
+    write_json(folder / "scores.json", scores)
+    assert open_classifier(folder / "int8.onnx").about.median_window == 1
 
 
 @only("inverted")
@@ -358,12 +368,18 @@ def test_files_that_cannot_predict_are_refused(run: Path, quantized: Quantized, 
         ("{", "cannot be read"),
         ("{}", "cannot be read"),
         (json.dumps({**about.__dict__, "sample_rate": 0}), "contradicts itself"),
+        (json.dumps({**about.__dict__, "median_window": 2}), "contradicts itself"),
+        (json.dumps({**about.__dict__, "median_window": -1}), "contradicts itself"),
         (json.dumps({**about.__dict__, "segment_samples": 17}), r"expected|say"),
     ):
         onnx.helper.set_model_props(model, {KEY: text})
         onnx.save(model, str(other))
         with pytest.raises(RunError, match=message):
             open_classifier(other)
+    before = {key: value for key, value in about.__dict__.items() if key != "median_window"}
+    onnx.helper.set_model_props(model, {KEY: json.dumps(before)})
+    onnx.save(model, str(other))
+    assert open_classifier(other).about == about, "a file of before there were medians"
 
 
 @only("inverted")

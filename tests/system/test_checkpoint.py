@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,18 @@ def test_the_header_of_before_is_read(saved: tuple[Path, Checkpoint], tmp_path: 
     entries = {"tinyscene": "0.1.0", **{key: json.dumps(value) for key, value in parts.items()}}
     found = load_checkpoint(rewritten(path, tmp_path / "before.safetensors", entries))
     assert (found.spec, found.classes) == (checkpoint.spec, checkpoint.classes)
-    assert (found.temperature, found.thresholds) == (0.5, (0.1, 0.1, 0.1))
+    assert (found.temperature, found.thresholds, found.median_window) == (0.5, (0.1, 0.1, 0.1), 1)
+
+
+def test_decisions_are_saved_and_those_of_before_had_no_medians(saved: tuple[Path, Checkpoint], tmp_path: Path) -> None:
+    path, checkpoint = saved
+    decided = replace(checkpoint, thresholds=(0.1, 0.2, 0.3), median_window=5)
+    save_checkpoint(path, decided)
+    found = load_checkpoint(path)
+    assert (found.thresholds, found.median_window) == ((0.1, 0.2, 0.3), 5)
+    about = {"experiment": SPEC.plain(), "classes": tiny.CLASSES, "thresholds": [0.1, 0.2, 0.3]}
+    before = load_checkpoint(rewritten(path, tmp_path / "before.safetensors", {"about": json.dumps(about)}))
+    assert (before.thresholds, before.median_window) == ((0.1, 0.2, 0.3), 1)
 
 
 @pytest.mark.parametrize("metadata", [{"about": "{"}, {"about": "[1]"}, {"experiment": "x", "classes": "[]"}])
