@@ -55,7 +55,7 @@ class BasicBlock(Block):
             act=None if joined else act("output"),
         )  # fmt: skip
         self.add = make.add(self.second.map, self.shortcut.map, act("output")) if joined else None
-        self.map = self.second.map
+        self.map = self.second.map if self.add is None else self.add.map
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(self.first(x))  # (B, C', F/s, T/s)

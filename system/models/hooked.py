@@ -71,7 +71,10 @@ class Recorder(TorchFunctionMode):
         if name == "mul":
             self._products.add(buffer(out))
         inputs = tuple(self._map(t) for t in read if buffer(t) not in self._own)
-        output = self._maps.setdefault(buffer(out), row.output)
+        in_place = RULES.get(name) is activation and row.output is row.inputs[0]
+        output = self._maps.setdefault(buffer(out), inputs[0] if in_place else row.output)
+        if RULES.get(name) is activation:
+            inputs += row.inputs[1:]  # a gate, kept beside the map that it multiplies
         row = row._replace(name=self._names[-1], inputs=inputs, output=output, macs_torchinfo=0)
         weights, biases, other = self._new_params(name, given, read)
         self.rows.append(row._replace(weights=weights, biases=biases, other_params=other))

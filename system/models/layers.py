@@ -11,7 +11,6 @@ BatchNorm stays; in the deploy form every group of layers that is one linear map
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -251,9 +250,11 @@ class Branches(Layer):
         self.identity = identity
 
     def forward(self, x: Tensor) -> Tensor:
-        terms = [x] if self.identity else []
-        terms += [norm(conv(x)) for conv, norm in zip(self.convs, self.norms, strict=True)]  # each (B, C, F, T)
-        return self.act(functools.reduce(torch.add, terms))
+        total = x if self.identity else None
+        for conv, norm in zip(self.convs, self.norms, strict=True):  # added one by one: fewer maps at once
+            branch = norm(conv(x))  # (B, C, F, T)
+            total = branch if total is None else total + branch
+        return self.act(total)
 
 
 class LinearPair(Layer):

@@ -38,6 +38,7 @@ def test_the_arithmetic_is_what_is_seen_in_a_forward_pass(case: Case) -> None:
         seen = count(meta(case, form)[0], shape)
         assert {key: getattr(cost, key) for key in COUNTS} == {key: getattr(seen, key) for key in COUNTS}
         assert cost.macs == max(cost.macs_exact, cost.macs_torchinfo, cost.macs_nessi_tflite)
+        assert cost.peak_activation_bytes() == seen.peak_activation_bytes()
 
 
 BY_TOOLS = {name: case for name, case in CASES.items() if name.startswith("catalog: ") or name.endswith(": base")}
