@@ -1,7 +1,8 @@
 """The three forms of a named network, whether a specification or a module builds it.
 
-A specification's forms are declared (`layers.py`) and mapped onto each other (`reparam.py`). A module is a graph to
-be rewritten: its own `merge` first, if it has one, then every BatchNorm that stands next to a convolution folded.
+A specification's forms are declared (`layers.py`) and mapped onto each other (`reparam.py`). A module, also one that
+a specification names (`model.module`), is a graph to be rewritten: its own `merge` first, if it has one, then every
+BatchNorm that stands next to a convolution folded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from torch import fx, nn
 
 from system.complexity import Map
-from system.models.entry import Entry
+from system.models.entry import CATALOG, Entry
 from system.models.layers import Form, NormConv
 from system.models.network import Network, build
 from system.models.reparam import deploy, fold, fold_before
@@ -20,20 +21,23 @@ from system.models.reparam import deploy, fold, fold_before
 
 def fresh(entry: Entry, form: Form = "train") -> nn.Module:
     """A named network with fresh weights. Raises ConfigError where a package is missing that defines it."""
-    if entry.spec is not None:
+    if entry.spec is None:
+        assert entry.module is not None
+        return converted(entry, entry.module(entry.classes), form)
+    if entry.spec.module is None:
         return build(entry.spec, entry.shape, entry.classes, form)
-    assert entry.module is not None
-    return converted(entry, entry.module(entry.classes), form)
+    return converted(entry, build(entry.spec, entry.shape, entry.classes), form)
 
 
 def converted(entry: Entry, network: nn.Module, form: Form) -> nn.Module:
     """What the train form `network` computes when evaluated, in another form. `network` stays as it is."""
     if form == "train":
         return network
-    if entry.spec is not None:
+    if entry.spec is not None and entry.spec.module is None:
         assert isinstance(network, Network)
         return deploy(network, entry.spec, entry.shape, entry.classes, form)
-    merged = network if entry.merge is None else entry.merge(network)
+    merge = entry.merge if entry.spec is None else CATALOG[str(entry.spec.module)].merge
+    merged = network if merge is None else merge(network)
     return fold_norms(merged) if form == "deploy" else merged
 
 

@@ -10,8 +10,11 @@ import torch
 from system.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from system.errors import ConfigError, RunError
 from system.experiment import complexity_report
+from system.models.catalog import CATALOG, Entry
+from system.models.layers import FORMS
 from system.models.network import build, complexity
 from system.models.reparam import deploy
+from system.models.report import seen_cost
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec, ModelSpec
 
 PANNS = FeatureSpec(sample_rate=32000, n_fft=1024, win_length=1024, hop_length=320, n_mels=64)
@@ -31,6 +34,16 @@ def test_it_is_built_counted_kept_and_loaded_again(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.safetensors", Checkpoint(SPEC, tuple("abcde"), zero, zero + 1, network.state_dict()))
     with torch.no_grad():
         assert torch.equal(load_checkpoint(tmp_path / "a.safetensors").network()(x), logits)
+
+
+@pytest.mark.parametrize("name", ["cnn6", "replknet_31t"])
+def test_an_experiment_with_a_module_has_the_forms_of_its_row_in_the_catalogue(name: str) -> None:
+    """What `complexity --config` lists under --form and `throughput --run` times."""
+    row, shape = CATALOG[name], (1, 64, 64)
+    named = Entry("a configuration", shape, 5, ModelSpec(module=name))
+    own = Entry(row.source, shape, 5, module=row.module, merge=row.merge)
+    assert [seen_cost(named, form) for form in FORMS] == [seen_cost(own, form) for form in FORMS]
+    assert seen_cost(named, "deploy").params < seen_cost(named, "train").params
 
 
 def test_what_it_cannot_be_is_told() -> None:
