@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 USERS_TO_SETTLE = (  # full disks, missing rights, and paths that cannot be what they are asked to be
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOENT,  # what a folder such as /proc says to whoever makes a file in it
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip
 

@@ -20,30 +20,36 @@ from system.errors import RunError
 
 
 @contextmanager
-def _naming(path: Path, part: Path) -> Iterator[None]:
-    """Let a full disk name the file that was to be written: a failed write knows no name, or the temporary one."""
+def _naming(path: Path) -> Iterator[None]:
+    """Let a failed write name the file that was to be written: it knows no name, or a temporary one."""
     try:
         yield
     except OSError as error:
-        if error.filename in (None, str(part)):
+        known = Path(error.filename).parts if isinstance(error.filename, str) else ()
+        if not known or any(name.startswith(_temporary(path)) for name in known):
             error.filename = str(path)
         raise
+
+
+def _temporary(path: Path) -> str:
+    """How the names begin under which `path` is written."""
+    return f".{path.name}."
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there on success, remove it on any failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        with _naming(path, part):
+    with _naming(path):
+        handle, name = tempfile.mkstemp(prefix=_temporary(path), suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
             yield part
             part.chmod(0o644)
             os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -53,9 +59,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If another process put the same folder there first, theirs is kept: both are whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        with _naming(path, part):
+    with _naming(path):
+        part = Path(tempfile.mkdtemp(prefix=_temporary(path), suffix=".part", dir=path.parent))
+        try:
             yield part
             part.chmod(0o755)
             try:
@@ -63,8 +69,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             except OSError:
                 if not path.is_dir():
                     raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
@@ -115,13 +121,13 @@ def write_with(path: Path, save: Callable[[Path], Any]) -> None:
 def whole_folder_for_file(path: Path) -> Iterator[Path]:
     """Like `whole_file`, for libraries that look at the file's name or suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        with _naming(path, folder / path.name):
+    with _naming(path):
+        folder = Path(tempfile.mkdtemp(prefix=_temporary(path), dir=path.parent))
+        try:
             yield folder / path.name
             os.replace(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_json(path: Path, made_by: str) -> Any:

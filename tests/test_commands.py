@@ -96,6 +96,8 @@ MISTAKES_BEYOND_IMPORTS = {  # told by the same functions in this process: each 
     "over the budget": ([*TRAIN, *CSV, "--run", "r", "--set", "budget=100_params"], "parameters of 100 allowed"),
     "a bad budget": ([*TRAIN, *CSV, "--run", "r", "--set", "budget=1k"], "budget '1k': cannot read '1k'"),
     "a file for a run": ([*TRAIN, *CSV, "--run", "set/meta.csv"], "set/meta.csv/best: Not a directory"),
+    "a place that takes no folder": ([*TRAIN, *CSV, "--run", "/proc/r"], "/proc/r"),
+    "the same for a search": ([*SEARCH, *CSV, "--budget", "64KiB", "--run", "/proc/r"], "/proc/r"),
     "a folder in a file": ([*SEARCH, *CSV, "--budget", "64KiB", "--run", "set/meta.csv/x"], "Not a directory"),
     "unknown data set": ([*SEARCH, "--budget", "64KiB", "--dataset", "tua2022"], "did you mean 'tau2022'?"),
     "no trained model": (["system/run.py", "evaluate", "--run", "set"], "set/best/model.safetensors does not exist"),

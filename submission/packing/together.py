@@ -28,7 +28,12 @@ def together(out: Path) -> Iterator[Path]:
         raise ConfigError(f"{out}: expected a folder, or a place to make one, but {near} is a file")
     for left in near.glob(f"{PREFIX}*{SUFFIX}"):
         _remove_if_left(left)
-    part = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=near))
+    try:
+        part = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=near))
+    except OSError as error:
+        raise ConfigError(
+            f"{out}: expected a place to make a folder, but {near} takes none ({error.strerror})"
+        ) from None
     try:
         with FileLock(part / LOCK):
             yield part

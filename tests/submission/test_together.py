@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from submission.packing.together import together
+from system.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
@@ -39,3 +42,11 @@ def test_leftovers(tmp_path: Path) -> None:
     process.wait()
     assert write(tmp_path) == [".zip"]
     assert os.listdir(tmp_path) == ["y.zip"]
+
+
+@pytest.mark.parametrize("out", ["/proc/out", "/proc/a/deep/out"])
+def test_a_place_where_no_folder_can_be_made_is_refused_by_its_name(out: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^{out}: expected a place to make a folder, but /proc takes none \(No such"
+    ):
+        write(Path(out))

@@ -33,7 +33,7 @@ def test_a_user_s_error_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize(
     "code",
-    [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR],
+    [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR],
     ids=errno.errorcode.get,
 )
 def test_a_full_disk_or_an_impossible_path_is_a_user_s_error(code: int, capsys: pytest.CaptureFixture[str]) -> None:

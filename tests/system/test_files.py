@@ -146,6 +146,14 @@ def test_a_disk_that_fills_up_half_way_leaves_the_old_file(
     assert "new" in path.read_text()
 
 
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+def test_a_folder_that_takes_no_file_is_told_by_the_file_s_name(writer: Callable[[Path], Any]) -> None:
+    path = Path("/proc/file")  # where nobody can make one, not even root
+    with pytest.raises(OSError, match="/proc") as caught:
+        writer(path)
+    assert caught.value.filename == str(path)
+
+
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     value = {"ä": [1, 2.5, None, True, "x\ny"]}
     write_json(tmp_path / "a" / "b.json", value)
