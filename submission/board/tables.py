@@ -212,7 +212,7 @@ def _probabilities(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> n
         wrong_sum = ~(np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)
         if wrong_sum.any():
             texts = ([row[name] for name in classes] for row in rows)
-            wrong_sum = ~(np.abs(values.sum(axis=1) - 1) <= max(SUM_TOLERANCE, rounding(values, texts)))
+            wrong_sum = ~(np.abs(values.sum(axis=1) - 1) <= np.maximum(SUM_TOLERANCE, rounding(values, texts)))
     for wrong, expected in ((outside, "between 0 and 1"), (wrong_sum, "that sum to 1")):
         if wrong.any():
             number = int(wrong.argmax())

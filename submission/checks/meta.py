@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 18  # a real one has about 10 kB
 MAX_DEPTH = 20  # levels of nesting; a format has eight at most
 RESULTS = "results.development_dataset"
 ROUNDING = 0.11  # percent points: class accuracies may be told with one decimal
+TWO_DECIMALS = 0.0051  # how far off a number is that is told with so many
+LEAST_DIGITS = 3  # significant ones, of a number that is told with fewer decimals
 LARGEST = 1 << 63  # no count comes near; Python turns larger ones neither into a float nor, some, into text
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -233,19 +235,25 @@ def _check_means(checker: _Checker, results: Mapping[str, Any], path: str) -> No
 def check_measured(file: str, document: Document, expected: Mapping[str, Any]) -> list[Fault]:
     """Faults where a number of meta.yaml is not the measured one. `expected`: dotted path -> value.
 
-    Whole numbers must be equal; others may be rounded to two decimals. A key that is left out is `check_meta`'s fault,
-    or none.
+    A key that is left out is `check_meta`'s fault, or none.
     """
     faults = []
     for path, value in expected.items():
         if path not in document.lines:
             continue
         told = value_at(document.value, path)
-        same = told == value if isinstance(value, int) else _number(told) and abs(told - value) <= 0.0051
-        if not same:
+        if not _agrees(told, value):
             line = document.lines.get(path, 1)
             faults.append(Fault(file, line, f"{path}: expected {value} as measured, found {short(told)}"))
     return faults
+
+
+def _agrees(told: Any, measured: float) -> bool:
+    """Whole numbers must be equal; others may be rounded, to two decimals or to three significant digits or more."""
+    if isinstance(measured, int) or not _number(told):
+        return bool(told == measured)
+    digits = max(LEAST_DIGITS, len(f"{told:.15e}".partition("e")[0].rstrip("0")) - 1)
+    return abs(told - measured) <= TWO_DECIMALS or told == float(f"{measured:.{digits}g}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from submission import archive
 from submission.checks.fault import Fault
+from submission.checks.meta import Document, check_measured
 from submission.packing.systems import SystemRequest
 from submission.validate import validate
 from tests.submission.conftest import Example, Examples
@@ -114,3 +115,20 @@ def test_what_may_be_edited(name: str, examples: Examples, tmp_path: Path) -> No
     file = examples[edition].file(ending)
     assert change(examples[edition].members[file]) != examples[edition].members[file]
     assert faults(examples[edition], file, change, tmp_path / "x.zip", runs=True) == []
+
+
+@pytest.mark.parametrize(
+    ("measured", "told", "wrong"),
+    [
+        (29.4123, [29.4123, 29.412, 29.41, 29.4], [29.3, 29.5, 29.42, 29, 30, "29.4", None]),
+        (119.8124, [119.81, 119.8, 120, 1.2e2], [119, 119.7, 119.9, 1.1e2]),
+        (1.31249, [1.3125, 1.31], [1.3, 1.32, 1]),
+        (119_812, [119_812], [119_810, 1.2e5, 120_000]),
+    ],
+)
+def test_a_number_may_be_told_rounded(measured: float, told: list[object], wrong: list[object]) -> None:
+    def fault(value: object) -> list[Fault]:
+        return check_measured("meta", Document({"a": value}, {"a": 1}), {"a": measured})
+
+    assert [value for value in told if fault(value)] == []
+    assert [value for value in wrong if not fault(value)] == []
