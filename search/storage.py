@@ -35,8 +35,8 @@ SETTINGS, MADE_WITH, WORKER = "settings", "made_with", "worker"
 SEARCHED = ("features", "quant")  # sections of an experiment that a trial may have of its own
 OBJECTIVES = ("log_loss", "macs", "params")  # minimized: the first by a search, all by one for a front
 URLS = (
-    "sqlite:///FILE.db, postgresql+psycopg://USER@HOST/DATABASE for many machines, or journal:///FILE.log on a disk "
-    "that they share"
+    "sqlite:///FILE.db, postgresql+psycopg://USER@HOST/DATABASE for many machines, or journal:////DISK/FILE.log on a "
+    "disk that they share (three slashes: below this folder)"
 )
 SQLITE_WAIT = 60  # seconds for another process's write
 JOURNAL_GRACE = 10  # seconds after which a lock that a dead process left is taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from itertools import count
@@ -234,3 +235,9 @@ def test_an_infeasible_candidate_costs_milliseconds(search: Search) -> None:
         choices = {f"choice{number}": 1 for number in range(14)}
         begin(study, choices, dict.fromkeys(choices, (1, 2, 3)), {}, TrialState.PRUNED)
     assert (time.process_time() - started) / 10 < 0.25
+
+
+def test_the_journal_that_the_page_shows_lies_on_the_shared_disk_not_below_this_folder() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "searching.md").read_text(encoding="utf-8")
+    (url,) = re.findall(r"--storage (journal:\S+)", page)
+    assert url.partition(":///")[2] == "/mnt/shared/study.log"
