@@ -24,10 +24,9 @@ import torch
 from scipy.stats import spearmanr
 
 from quant.cost_table import estimator, integer_file, milliseconds
-from search.draw import Uniform
-from search.dry_run import described
 from search.fit_width import fit_width
-from search.space import DEFAULT, spec_of, suggest
+from search.space import DEFAULT, Uniform, spec_of, suggest
+from search.text import described
 from system.budget import Budget
 from system.errors import guarded
 from system.spec import ExperimentSpec

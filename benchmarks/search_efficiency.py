@@ -49,9 +49,8 @@ def candidates(experiment: Any, classes: int, count: int) -> list[Candidate]:
     """The first `count` different networks of the space within the budget, drawn uniformly; no training."""
     import numpy as np
 
-    from search.draw import Uniform
     from search.fit_width import fit_width
-    from search.space import spec_of, suggest
+    from search.space import Uniform, spec_of, suggest
     from system.experiment import budget_of
 
     budget, generator = budget_of(experiment), Uniform(np.random.default_rng(experiment.seed))

@@ -22,11 +22,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
-from search.draw import Uniform
-from search.dry_run import limit_name
 from search.fit_width import fit_width
 from search.same_network import plainest
-from search.space import DEFAULT, spec_of, suggest
+from search.space import DEFAULT, Uniform, spec_of, suggest
+from search.text import limit_name
 from system.budget import Budget
 from system.errors import guarded
 from system.progress import progress

@@ -32,17 +32,7 @@ Drawn = tuple[dict[str, Any], Fitted]
 IsNew = Callable[[dict[str, Any], Fitted], bool]
 
 
-class Uniform:
-    """Uniform choices: the part of an Optuna trial that the space needs."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[int(self.rng.integers(len(choices)))]
-
-
-class Neighbour(Uniform):
+class Neighbour(space.Uniform):
     """The choices of one of the `parents`, but for a few that are drawn anew, as are those that it did not have."""
 
     def __init__(self, rng: np.random.Generator, parents: Sequence[space.Choices], rows: space.Space) -> None:
@@ -101,7 +91,7 @@ def draw_within(
     parents = parents_of(seen, rows, epochs) if aim > 1 else []
     for _ in range(MOST_DRAWS):
         near = parents and rng.random() < NEIGHBOURS
-        choices = space.suggest(Neighbour(rng, parents, rows) if near else Uniform(rng), rows)
+        choices = space.suggest(Neighbour(rng, parents, rows) if near else space.Uniform(rng), rows)
         fitted = objective.fitted(choices)
         if fitted.spec is None and choices in recorded:
             recorded.remove(choices)

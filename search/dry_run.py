@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from search.draw import Uniform
-from search.fit_width import MAP, Fitted
+from search.fit_width import Fitted
 from search.impossible import Fit
 from search.known_designs import known_designs
-from search.space import Choices, Space, suggest
+from search.space import Choices, Space, Uniform, suggest
+from search.text import aligned, described, limit_name
 from system.budget import Budget
 
 DRAWN = 400  # for the table of what the budget buys
@@ -67,24 +67,6 @@ def cost_of(fitted: Fitted, budget: Budget) -> tuple[str, ...]:
     return (*numbers, f"{shares[tight]:.0%} of {tight}")
 
 
-def described(choices: Choices) -> str:
-    """A candidate on one line."""
-    kernel = choices.get("kernel_size", choices.get("branches"))
-    depth = "-".join(str(choices[f"depth_{n}"]) for n in (1, 2, 3) if choices[f"depth_{n}"])
-    stride = f"{choices['stem_stride_frequency']}x{choices['stem_stride_time']}"
-    words = [
-        f"{choices['stem']} {choices['stem_kernel']} / {stride}", f"{choices['block']} {kernel}",
-        f"then {choices['second_kernel']}" if choices.get("second_kernel", "same") != "same" else "",
-        f"x{choices['expansion']:g}" if "expansion" in choices else "", choices["activation"],
-        choices.get("activations", ""), choices["norm"],
-        f"after {choices['norm_after']}" if "norm_after" in choices else "",
-        choices["pooling"], choices["downsampling"], f"depth {depth}", f"growth {choices['growth']:g}",
-        *(f"{name} {choices[name]}" for name in ("sample_rate", "n_mels", "hop_ms", "window_ms", "weight_bits")
-          if name in choices),
-    ]  # fmt: skip
-    return ", ".join(word for word in words if word)
-
-
 def bought(drawn: Sequence[Candidate], budget: Budget) -> list[tuple[str, ...]]:
     """One line per block: how many fit, and the medians of those."""
     by_block: dict[str, list[Candidate]] = {}
@@ -100,10 +82,6 @@ def bought(drawn: Sequence[Candidate], budget: Budget) -> list[tuple[str, ...]]:
             line.append(", ".join(f"{name} {n / len(fit):.0%}" for name, n in tight.most_common(2)))
         lines.append(tuple(line))
     return lines
-
-
-def limit_name(limit: str) -> str:
-    return "the input's size" if limit == MAP else limit
 
 
 def medians(fit: Sequence[Fitted]) -> list[str]:
@@ -125,17 +103,3 @@ def infeasible(drawn: Sequence[Candidate]) -> str:
         return f"all {len(drawn)} draws fit"
     told = ", ".join(f"{limit_name(limit)} {count}" for limit, count in limits.most_common())
     return f"{sum(limits.values())} of {len(drawn)} draws are infeasible, by the limit that fails first: {told}"
-
-
-def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; the last is text."""
-    columns = max(map(len, lines))
-    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(columns)]
-    rows = []
-    for line in lines:
-        cells = [
-            cell.ljust(w) if i in (0, columns - 1) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=False))
-        ]
-        rows.append("  ".join(cells).rstrip())
-    return "\n".join(rows)

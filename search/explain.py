@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.fit_width import fit_width
-from search.known_designs import KNOWN_DESIGNS
-from search.space import spec_of
+from search.known_designs import known_designs
+from search.space import DEFAULT, spec_of
 from system.budget import Budget
 from system.checkpoint import load_checkpoint
 from system.complexity import Complexity
@@ -171,7 +171,7 @@ def explain(run: Path) -> str:
 
 def against_kt(found: Mapping[str, Any], trained: ExperimentSpec) -> list[str]:
     """What the search itself measured of KT's design and of the trained network, on its validation part."""
-    design = design_of(spec_of(KNOWN_DESIGNS[0]).plain())
+    design = design_of(spec_of(known_designs(DEFAULT)[0]).plain())
     theirs = [t for t in found["trials"] if t["spec"] and t["log_loss"] is not None and design_of(t["spec"]) == design]
     its = [t for t in found["trials"] if t["state"] == "COMPLETE" and t["spec"] == trained.model.plain()]
     if not theirs or not its:

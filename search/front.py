@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.dry_run import aligned
 from search.objective import experiment_of
 from search.report import Record, by_level, pareto_of
 from search.report_plots import COLOURS, MARKERS, front_of
+from search.text import aligned
 from system.budget import Budget
 from system.config import load_yaml
 from system.files import write_with, write_yaml

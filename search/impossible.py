@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from search.draw import Uniform
 from search.fit_width import Fitted
-from search.space import Choices, Space, Value, suggest
+from search.space import Choices, Space, Uniform, Value, suggest
 from system.budget import QUANTITIES, Budget
 from system.errors import BudgetError
 

@@ -13,12 +13,12 @@ from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
 from search import report_plots as plots
-from search.dry_run import described, limit_name
 from search.explain import explanation
 from search.finalists import race
 from search.objective import experiment_of
 from search.report import best_of, pareto_of, title_of
 from search.storage import record_of, trials_of
+from search.text import described, limit_name
 from system.budget import QUANTITIES, Budget
 from system.checkpoint import load_checkpoint
 from system.files import read_json, write_text

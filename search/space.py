@@ -1,5 +1,8 @@
 """What the search may choose: one table. Suggest choices, then make a spec of them; the spec needs no search.
 
+A row by the name of a field of ModelSpec sets that field; what others stand for, `spec_of` says. The table in
+docs/searching.md is what `python -m search.space` prints.
+
 A file of `--space` narrows the table: a mapping from row to a list of its values, or to `all`. Rows of the front end,
 of which each needs features of its own, and the step of the width take part only where a file names them.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from system.config import load_yaml
 from system.errors import ConfigError
@@ -32,7 +37,10 @@ RUNNING_NORMS = ("layer", "resnorm", "freq_in", "grn")  # all but BatchNorm, whi
 
 
 class Choice(NamedTuple):
-    """One row: a name, its values, and what it depends on (every row of `when` has one of the values given there)."""
+    """One row: a name, its values, and what it depends on (every row of `when` has one of the values given there).
+
+    The first value is that of a known design which does not name the row.
+    """
 
     name: str
     values: tuple[Value, ...]
@@ -115,6 +123,16 @@ class Suggests(Protocol):
     """The part of an Optuna trial that the space needs."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+
+class Uniform:
+    """Every value alike."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[int(self.rng.integers(len(choices)))]
 
 
 def read_space(path: Path | None) -> Space:
@@ -202,26 +220,21 @@ def spec_of(choices: Choices) -> ModelSpec:
         stride = numbers(choices[f"stride_{number}"], "x") if number > 1 else (1, 1)
         ratio, second = choices["growth"] ** (number - 1), (1, 1) if pointwise(number, last) else None
         stages.append(StageSpec(depth=choices[f"depth_{number}"], stride=stride, ratio=ratio, second_kernel=second))
-    optional = {key: choices[key] for key in ("expansion", "sub_bands", "shortcut") if key in choices}
     step = choices.get("width_multiple", WIDTH_STEP)
-    return ModelSpec(
-        width=step,
-        width_multiple=step,
-        stem=choices["stem"],
-        stem_kernel=(choices["stem_kernel"], choices["stem_kernel"]),
-        stem_stride=(choices["stem_stride_frequency"], choices["stem_stride_time"]),
-        block=choices["block"],
-        kernel_size=(size, size),
-        branches=numbers(choices.get("branches", "3-11-21"), "-"),
-        activation=choices["activation"],
-        activations_kept=KEPT[choices.get("activations", "all")](block.slots),
-        norm=choices["norm"],
-        norm_after=tuple(choices.get("norm_after", "stage").split("-")),
-        pooling=choices["pooling"],
-        downsampling=choices["downsampling"],
-        stages=tuple(stages),
-        **optional,
-    )
+    as_they_are: dict[str, Any] = {name: value for name, value in choices.items() if name in ModelSpec.model_fields}
+    in_other_words = {
+        "width": step,
+        "width_multiple": step,
+        "stem_kernel": (choices["stem_kernel"], choices["stem_kernel"]),
+        "stem_stride": (choices["stem_stride_frequency"], choices["stem_stride_time"]),
+        "kernel_size": (size, size),
+        "second_kernel": None,  # the stages have it
+        "branches": numbers(choices.get("branches", "3-11-21"), "-"),
+        "activations_kept": KEPT[choices.get("activations", "all")](block.slots),
+        "norm_after": tuple(choices.get("norm_after", "stage").split("-")),
+        "stages": tuple(stages),
+    }
+    return ModelSpec(**{**as_they_are, **in_other_words})
 
 
 def precision_of(choices: Choices, given: QuantSpec) -> QuantSpec:
@@ -253,3 +266,6 @@ def features_of(choices: Choices, given: FeatureSpec) -> FeatureSpec:
 
 
 DEFAULT: Space = read_space(None)
+
+if __name__ == "__main__":
+    print(table())

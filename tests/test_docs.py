@@ -64,12 +64,13 @@ def test_every_page_and_picture_is_linked() -> None:
 
 
 def test_the_search_space_is_the_one_that_its_module_writes() -> None:
-    assert table() in PAGES["docs/searching.md"]
+    assert table() in PAGES["docs/searching.md"], "python -m search.space prints it as it is"
 
 
 def test_the_table_of_networks_is_the_one_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print_markdown(catalog_report(list(CATALOG)))
-    assert capsys.readouterr().out.strip() in PAGES["docs/networks.md"]
+    printed = capsys.readouterr().out.strip()
+    assert printed in PAGES["docs/networks.md"], "python system/run.py complexity --all --markdown prints it as it is"
 
 
 def test_numbers_on_the_front_page_are_those_of_the_results() -> None:

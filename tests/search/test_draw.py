@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from search import draw, known_designs, space
-from search.draw import MOST_CHANGED, Neighbour, Uniform, parents_of
+from search.draw import MOST_CHANGED, Neighbour, parents_of
 from search.storage import trials_of, was_trained
 from system.budget import Budget
 from tests.search.conftest import MadeUpFit, Search
@@ -56,5 +56,5 @@ def promised(trial: FrozenTrial) -> float:
 
 def test_uniform_choices_are_uniform() -> None:
     rng = np.random.default_rng(0)
-    counts = np.bincount([Uniform(rng).suggest_categorical("x", (0, 1, 2)) for _ in range(3000)])
+    counts = np.bincount([space.Uniform(rng).suggest_categorical("x", (0, 1, 2)) for _ in range(3000)])
     assert counts.min() > 900

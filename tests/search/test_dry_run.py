@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from search import impossible, space
-from search.dry_run import described, dry_run
+from search.dry_run import dry_run
 from search.fit_width import MAP, Fitted, fit_width
 from search.impossible import refuse_impossible
 from search.known_designs import KNOWN_DESIGNS
 from search.space import DEFAULT, Choices, read_space
+from search.text import described
 from system.budget import Budget
 from system.errors import BudgetError
 
@@ -52,6 +53,17 @@ def test_candidates_are_shown_with_their_cost(
         printed(budget, 5, capsys).partition("candidates a second")[0].rpartition("\n")[0]
         == (out.partition("candidates a second")[0].rpartition("\n")[0])
     )
+
+
+def test_a_candidate_on_one_line() -> None:
+    assert described(KNOWN_DESIGNS[0]) == (
+        "conv 5 / 2x1, inverted 5, x2, silu, inner, resnorm, after stage, attentive, separate, depth 1-2-3, growth 2"
+    )
+    assert described(KNOWN_DESIGNS[3]) == (
+        "conv 5 / 2x2, basic 3, then 1x1_ends, relu, batch, average, pool, depth 1-1-1, growth 1.5"
+    )
+    told = described({**KNOWN_DESIGNS[3], "second_kernel": "same", "depth_3": 0, "n_mels": 64, "a_new_row": "x"})
+    assert told == "conv 5 / 2x2, basic 3, relu, batch, average, pool, depth 1-1, growth 1.5, n_mels 64, a_new_row x"
 
 
 def test_infeasible_draws_are_counted_by_the_limit_that_fails_first(

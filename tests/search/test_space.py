@@ -100,10 +100,12 @@ def test_every_value_of_every_row_that_applies_changes_the_network() -> None:
 @pytest.mark.parametrize("design", KNOWN_DESIGNS, ids=lambda design: design["block"])
 def test_known_designs_are_in_the_table(design: dict[str, object]) -> None:
     asked = RandomChoices(lambda choices: None)
-    asked.choose = lambda choices: design[list(asked.asked)[-1]]  # the name that was just asked for
-    assert suggest(asked) == design
+    asked.choose = lambda choices: design.get(list(asked.asked)[-1], choices[0])  # the name that was just asked for
+    found = suggest(asked)
+    assert set(design) <= set(found)
     for name, value in design.items():
         assert value in ROWS[name].values
+    assert found in known_designs(DEFAULT)
 
 
 def test_kt_s_final_design_is_the_first_known() -> None:
@@ -184,9 +186,10 @@ def test_a_file_narrows_rows_and_leaves_the_others(tmp_path: Path) -> None:
     for _ in range(40):
         chosen = suggest(RandomChoices(generator.choice), rows)
         assert all(value in values[name] for name, value in chosen.items())
-    assert [(design["block"], design["depth_3"]) for design in known_designs(rows)] == [("inverted", 1)]  # taken over
+    placed = {(design["block"], design["depth_3"]) for design in known_designs(rows)}
+    assert placed == {("inverted", 1)}  # of three blocks in the third stage one is left
     wider = narrowed(tmp_path, "block: [inverted]\n")
-    assert [design["block"] for design in known_designs(wider)] == ["inverted"]
+    assert {design["block"] for design in known_designs(wider)} == {"inverted"}
     assert len(known_designs(DEFAULT)) == len(KNOWN_DESIGNS)
 
 
