@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from search.report import by_level
+from search.report import by_level, front_of
 from system.page.figure import ACCENT, INK, LINE, MUTED, PAPER, SECOND, svg
 
 Record = Mapping[str, Any]
@@ -99,15 +99,6 @@ def fronts(trials: Sequence[Record], limits: Mapping[str, Sequence[float]]) -> s
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
 
     return svg(draw, "fronts", "Validation log loss against what a network costs", (10, 3.8))
-
-
-def front_of(trials: Sequence[Record], key: str) -> list[Record]:
-    """The trials that are better than every cheaper one, by cost."""
-    front: list[Record] = []
-    for trial in sorted(trials, key=lambda t: (t[key], t["log_loss"])):
-        if not front or trial["log_loss"] < front[-1]["log_loss"]:
-            front.append(trial)
-    return front
 
 
 def importance_bars(shares: Mapping[str, float]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,8 +21,12 @@ if __name__ == "__main__":
 from system.errors import ConfigError, RunError, guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from search.impossible import Fit
+    from search.space import Space
     from search.worker import Plan
+    from system.budget import Budget
     from system.spec import ExperimentSpec
 
 TRIALS, EPOCHS = 5, 2  # make search: ten minutes at most on two cores
@@ -102,6 +105,7 @@ def main(argv: list[str]) -> None:
     device = check_device(args.device)
     from search import space
     from search.dry_run import dry_run
+    from search.finish import finish, finish_front, refuse_other_winner
     from search.fit_choices import fit_choices
     from search.impossible import refuse_impossible
     from search.storage import bind
@@ -116,10 +120,7 @@ def main(argv: list[str]) -> None:
     run: Path = args.run or Path("runs") / f"{spec.data.dataset}-{args.budget or 'front'}-s{spec.seed}"
     # the winner may be trained longer later: its length binds no trial
     short = spec.changed(train=spec.train.changed(epochs=args.epochs).plain())
-    asked: dict[str, object] = {"study": args.study}
-    asked |= {"objective": args.objective} if args.objective != "float" else {}
-    asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
-    asked |= {"front": [budget.text for budget in budgets]} if args.front is not None else {}
+    asked = asked_of(args, rows, budgets)
     settings = {**short.plain(), "search": asked}
     check_same(run / "config.yaml", settings)
     refuse_other_winner(run, spec.train.epochs, args.finalists)
@@ -168,6 +169,16 @@ def main(argv: list[str]) -> None:
             raise
 
 
+def asked_of(args: argparse.Namespace, rows: Space, budgets: Sequence[Budget]) -> dict[str, object]:
+    """What makes it another search, besides the experiment; what is usual is left out."""
+    from search import space
+
+    asked: dict[str, object] = {"study": args.study}
+    asked |= {"objective": args.objective} if args.objective != "float" else {}
+    asked |= {"space": space.plain(rows)} if rows != space.DEFAULT else {}
+    return asked | ({"front": [budget.text for budget in budgets]} if args.front is not None else {})
+
+
 def study_settings(
     spec: ExperimentSpec, asked: dict[str, object], rows: dict[str, Any], checksum: str
 ) -> dict[str, Any]:
@@ -200,77 +211,6 @@ def search(plan: Plan, workers: int, data: Any) -> None:
     if write_search(plan.run, plan.open(), plan.budgets) is None:
         raise RunError(
             f"no trial of {plan.run} finished; see the reasons in {plan.run}/search.json, or allow more --trials"
-        )
-
-
-def finish_front(plan: Plan, spec: ExperimentSpec, data: Any) -> None:
-    """Pictures and the front in a table, with an experiment of each of its networks to train."""
-    from search.front import told, write_front
-    from search.report_page import write_report
-    from search.storage import record_of, trials_of
-
-    trials = [record_of(trial) for trial in trials_of(plan.open())]
-    paths = write_front(plan.run, trials, plan.budgets, spec)
-    write_report(plan.run, plan.open(), spec, len(data.classes), plan.budgets)
-    print(told(trials, paths))
-
-
-def finish(plan: Plan, spec: ExperimentSpec, data: Any, finalists: int) -> None:
-    """Pictures, and the winner's long training into best/."""
-    from search import finalists as again
-    from search.objective import data_of, experiment_of
-    from search.report import plot_pareto
-    from search.report_page import write_report
-    from search.storage import record_of, trials_of
-    from system.experiment import show_scores, train_and_report
-    from system.runs import load_experiment, provenance, write_settings
-
-    run = plan.run
-    trials = [record_of(trial) for trial in trials_of(plan.open())]
-    plot_pareto(run / "pareto.png", trials, plan.budgets[0])
-    write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
-    score = again.scorer(lambda experiment: data_of(experiment, spec, data), plan.device, plan.int8)
-    winner = again.winner(run, trials, finalists, spec, score)
-    final = experiment_of(spec, winner)
-    best = run / "best"
-    if (best / "config.yaml").is_file() and _network(load_experiment(best / "config.yaml")) != _network(final):
-        print(f"trial {winner['number']} beats the network in {best}: that one goes, with what was made of it")
-        for part in ("best", "quant", "refit", "devices", "submission"):
-            shutil.rmtree(run / part, ignore_errors=True)
-    if (best / "scores.json").is_file():
-        print(f"{best} is finished; nothing to do")
-        return
-    print(f"training the winner, trial {winner['number']}, for {spec.train.epochs} epochs")
-    best.mkdir(parents=True, exist_ok=True)
-    write_settings(best / "config.yaml", final.plain(), provenance(final, data.checksum))
-    scores = train_and_report(final, data_of(final, spec, data), best, plan.device)
-    show_scores(scores, f"{best} (float, test fold)")
-    validation = scores["validation"]
-    print(f"  beside it, on the validation part, which chose it: accuracy {validation['accuracy']:.4f}, log loss "
-          f"{validation['log_loss']:.4f}")  # fmt: skip
-    write_report(run, plan.open(), spec, len(data.classes), plan.budgets)
-
-
-def _network(spec: ExperimentSpec) -> tuple[Any, ...]:
-    """What a trial chose."""
-    return spec.model, spec.features, spec.quant
-
-
-def refuse_other_winner(run: Path, epochs: int, finalists: int) -> None:
-    """How the winner is found and trained binds no trial, but one that is there does not go for want of an option."""
-    from search.finalists import race
-    from system.runs import load_experiment
-
-    best = run / "best"
-    if not (best / "config.yaml").is_file():
-        return
-    if (there := load_experiment(best / "config.yaml").train.epochs) != epochs:
-        raise RunError(
-            f"{best}: trained for {there} epochs, {epochs} asked for; give --final-epochs {there}, or remove the folder"
-        )
-    if (raced := len(race(run))) > finalists:
-        raise RunError(
-            f"{best}: won a race of {raced}, {finalists} asked for; give --finalists {raced}, or remove the folder"
         )
 
 

@@ -71,9 +71,7 @@ def test_every_value_of_the_space_can_be_said() -> None:
                     tuple(a.said(spec_of({**design, row.name: value}).changed(width=16)) for a in ASPECTS)
                     for value in row.values
                 }
-                assert len(said) == len(row.values), (
-                    f"{row.name}: no Aspect of search/explain.py tells it"
-                )
+                assert len(said) == len(row.values), f"{row.name}: no Aspect of search/explain.py tells it"
 
 
 def test_a_run_is_explained_from_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from search.fit_width import fit_width
-from search.report import best_of
+from search.report import best_of, front_of
 from search.report_page import importances, page, write_report
-from search.report_plots import categories, front_of
+from search.report_plots import categories
 from search.space import DEFAULT, spec_of, suggest
 from search.storage import INFEASIBLE, REASON, record_of
 from system.budget import Budget

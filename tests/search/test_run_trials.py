@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,29 @@ def test_the_same_seed_draws_the_same_and_another_seed_other_trials(tmp_path: Pa
         drawn.append(fit.specs())
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
+
+
+def test_a_draw_that_is_killed_half_way_is_drawn_again(
+    tmp_path: Path, fit: MadeUpFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of its infeasible candidates, in random draws and in those that the model chooses from."""
+    whole, killed = Search(tmp_path / "whole", fit), Search(tmp_path / "killed", fit)
+    whole.until(FIRST_AT_RANDOM + 4)
+    record, recorded = draw.begin, list[Any]()
+
+    def killed_at_every_third(*words: Any) -> Any:
+        recorded.append(words)
+        if len(recorded) % 3 == 0:
+            raise KeyboardInterrupt
+        return record(*words)
+
+    monkeypatch.setattr(draw, "begin", killed_at_every_third)
+    while sum(map(was_trained, trials_of(killed.study))) < FIRST_AT_RANDOM + 4:
+        with suppress(KeyboardInterrupt):
+            killed.until(FIRST_AT_RANDOM + 4)
+    assert len(recorded) > 12  # killed four times and more
+    drawn = [[(trial.params, trial.state) for trial in trials_of(search.study)] for search in (whole, killed)]
+    assert drawn[0] == drawn[1]
 
 
 def test_each_trial_is_one_line(search: Search, fit: MadeUpFit, capsys: pytest.CaptureFixture[str]) -> None:
