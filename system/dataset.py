@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from system.data import devices
-from system.data.audio import AudioCache, cached_audio, stream_segments
+from system.data.audio import AudioCache, cached_audio, seconds_of, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
 from system.data.devices import DeviceResponses
 from system.data.folds import DATASETS, Clip, DatasetFolds, Event
@@ -62,6 +62,7 @@ class PreparedData:
     skipped: int  # damaged recordings left out under skip_bad
     segment_seconds: float = 1.0
     events: Mapping[str, tuple[Event, ...]] | None = None  # file name -> what is annotated, where events are
+    clip_seconds: Mapping[str, float] = field(default_factory=dict)  # file name -> length, of those it is scored on
     recordings: Recordings | None = None  # the training part as samples
 
     @property
@@ -119,6 +120,9 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
         skipped=len(audio.skipped),
         segment_seconds=data.segment_seconds,
         events=events or None,
+        clip_seconds={
+            clip.filename: seconds_of(clip.path) for clip in (*folds.validation, *folds.test) if clip.events is not None
+        },
         recordings=_recordings(rows["train"], audio, responses, drawn),
         **parts,
     )

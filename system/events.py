@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -98,6 +98,7 @@ class EventPredictions:
     thresholds: np.ndarray  # (classes,)
     seconds: float  # length of a segment
     median_window: int = 1  # segments, see `over_time`
+    clip_seconds: Mapping[str, float] = field(default_factory=dict)  # file name -> length of the recording
 
     @cached_property
     def smoothed(self) -> np.ndarray:
@@ -122,8 +123,10 @@ class EventPredictions:
             yield filename, device, np.array(mine)
 
     def events(self, rows: np.ndarray) -> list[Event]:
-        """The predicted events of the clip with these rows."""
-        return decode(self.active[rows], self.segment[rows], self.classes, self.seconds)
+        """The predicted events of the clip with these rows; its last segment may be filled up by zeros."""
+        end = self.clip_seconds.get(self.filename[rows[0]], math.inf)
+        found = decode(self.active[rows], self.segment[rows], self.classes, self.seconds)
+        return [event._replace(offset=min(event.offset, end)) for event in found]
 
     def write_csv(self, path: Path) -> None:
         """Write `filename,segment,device,label,predicted,<one column per class>`.

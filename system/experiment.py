@@ -56,6 +56,7 @@ def event_predictions_of(data: PreparedData, part: Segments, logits: np.ndarray)
         probabilities=event_probabilities(logits),
         thresholds=np.full(len(data.classes), 0.5),
         seconds=data.segment_seconds,
+        clip_seconds=data.clip_seconds,
     )
 
 

@@ -206,6 +206,17 @@ def test_of_a_folder_an_event_ends_with_its_clip(run: Path, tmp_path: Path, caps
     assert capsys.readouterr().out == f"{tmp_path / 'tone.wav'}\t0\t0.5\thigh\n"
 
 
+def test_scored_events_end_with_their_clip_too(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
+    spec = load_checkpoint(run / "best/model.safetensors").spec
+    data = prepare(spec.data.model_copy(update={"segment_seconds": 0.3}), spec.features, spec.seed)
+    everything = np.full((len(data.test), len(TONES)), 9.0)
+    heard = event_predictions_of(data, data.test, everything)
+    _, _, rows = next(heard.clips())
+    assert len(rows) == 7  # of 2 seconds, the last filled up to 2.1
+    assert {(event.onset, event.offset) for event in heard.events(rows)} == {(0.0, SECONDS)}
+
+
 def test_whether_one_sound_is_there_is_a_task_of_its_own(
     folder: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -231,5 +231,8 @@ def test_files(tmp_path: Path) -> None:
         "0.wav,a,0.0,2.0,dog",
         "0.wav,a,1.0,2.0,rain",
     ]
+    shorter = heard(["", "d"], ["d"], clip_seconds={"0.wav": 1.6})
+    shorter.write_events(tmp_path / "events.csv")
+    assert (tmp_path / "events.csv").read_text().splitlines()[1:] == ["0.wav,a,1.0,1.6,dog", "1.wav,a,0.0,1.0,dog"]
     with pytest.raises(FormatError, match=r"line 3: expected one predicted class.*found 'dog\|rain'"):
         Predictions.read_csv(tmp_path / "predictions.csv")
