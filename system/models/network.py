@@ -23,6 +23,7 @@ from system.registry import unknown
 from system.spec import ModelSpec, QuantSpec, StageSpec
 
 BYTES = QuantSpec()  # a weight in each
+MOST_PARAMS = 2**30  # of a network that is built: 4 GiB in float32; the largest of the catalogue has 81 million
 
 
 @contextmanager
@@ -139,10 +140,12 @@ class Network(Mapped):
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
     """A float network with fresh weights (He initialization, fan-out), or `spec.module`, which has its own.
 
-    `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape.
+    `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape, or the memory.
     """
     if spec.module is not None:
         return cast(Network, foreign(spec.module, shape, classes))
+    if (params := complexity(spec, shape, classes, form).params) > MOST_PARAMS:
+        raise ConfigError(f"model: to be built it must have at most {MOST_PARAMS:,} parameters, found {params:,}")
     network = Network(FloatLayers(form), spec, shape, classes)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

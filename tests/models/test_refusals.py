@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG
 from system.models.network import build, complexity
-from system.spec import ExperimentSpec, ModelSpec
+from system.spec import MOST_BLOCKS, ExperimentSpec, ModelSpec
 from tests.models.variants import BASE, CLASSES, SMALL
 
 
@@ -69,6 +70,19 @@ def test_an_unknown_name_without_likeness_gets_the_list() -> None:
         ({"expansion": float("nan")}, "expansion: .*found nan"),
         ({"kernel_size": [3]}, "kernel_size.1: .*required"),
         ({"width": "wide"}, "width: .*integer.*found 'wide'"),
+        ({"stages": [{}, {"depth": 100_000}]}, "stages.1.depth: .*less than or equal to 1000, found 100000"),
+        ({"stages": [{"depth": 600}] * 2}, "stages: together .* at most 1000 blocks, their depths sum to 1200"),
+        ({"stages": [{}] * 1001}, "stages: together .* at most 1000 blocks, their depths sum to 1001"),
+        ({"stem_kernel": [3, 10**6]}, "stem_kernel.1: .*less than or equal to 1001, found 1000000"),
+        ({"kernel_size": [10**6 + 1, 3]}, "kernel_size.0: .*less than or equal to 1001, found 1000001"),
+        ({"second_kernel": [3, 1003]}, "second_kernel.1: .*less than or equal to 1001, found 1003"),
+        ({"stages": [{"second_kernel": [1003, 3]}]}, "stages.0.second_kernel.0: .*or equal to 1001, found 1003"),
+        ({"branches": [3, 10**9 + 1]}, "branches.1: .*less than or equal to 1001, found 1000000001"),
+        ({"branches": [-1]}, "branches.0: .*greater than or equal to 1, found -1"),
+        ({"dilation": 10**6}, "dilation: .*less than or equal to 100, found 1000000"),
+        ({"stages": [{"dilation": 101}]}, "stages.0.dilation: .*less than or equal to 100, found 101"),
+        ({"head_width": 10**10}, "head_width: .*less than or equal to 8192, found 10000000000"),
+        ({"layer_scale": 1e300}, r"layer_scale: .*less than or equal to 1000, found 1e\+300"),
     ],
 )
 def test_an_impossible_value_is_refused_where_it_is_declared(values: dict[str, Any], said: str) -> None:
@@ -136,6 +150,22 @@ def test_a_slot_the_block_lacks_is_named() -> None:
     ):
         complexity(BASE.changed(activations_kept=("time", "output")), SMALL, CLASSES)
     complexity(BASE.changed(block="rep_inception", activations_kept=("time", "output")), SMALL, CLASSES)
+
+
+def test_what_no_memory_holds_is_counted_but_not_built() -> None:
+    """Each size alone is within its bounds."""
+    spec = BASE.changed(block="basic", width=1024, kernel_size=(1001, 1001))
+    params = complexity(spec, SMALL, CLASSES, "train").params
+    assert params > 10**12
+    with pytest.raises(ConfigError, match=f"^model: .*at most 1,073,741,824 parameters, found {params:,}$"):
+        build(spec, SMALL, CLASSES)
+
+
+def test_the_deepest_network_is_counted_at_once() -> None:
+    spec = BASE.changed(stages=({"depth": MOST_BLOCKS},))
+    started = time.process_time()
+    assert complexity(spec, SMALL, CLASSES).peak_activation_bytes() > 0
+    assert time.process_time() - started < 5  # 0.2 s on a quiet machine
 
 
 def test_a_classifier_of_no_class_is_refused() -> None:
