@@ -170,7 +170,7 @@ class ModelSpec(Spec):
     head: str = "linear"
     head_width: Channels = 100  # units of the heads `hidden` and `collapse`
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before the classifier; in the head `conv` of whole channels
-    stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling that is not strided (DCASE 2022 baseline)
+    stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling but a strided one (DCASE 2022)
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)] = (
         StageSpec(depth=2),
         StageSpec(depth=2, stride=(2, 2), ratio=2.0),

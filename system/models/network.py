@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from system.models.float_layers import FloatLayers
 from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
 from system.models.hooked import count
-from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, MapError, Mapped, Pair
+from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, Mapped, Pair, asked_by
 from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.registry import unknown
@@ -24,15 +23,6 @@ from system.spec import ModelSpec, QuantSpec, StageSpec
 
 BYTES = QuantSpec()  # a weight in each
 MOST_PARAMS = 2**30  # of a network that is built: 4 GiB in float32; the largest of the catalogue has 81 million
-
-
-@contextmanager
-def asked_by(**fields: str) -> Iterator[None]:
-    """Let a kernel or stride that the map cannot take name the field of the spec that asks for it."""
-    try:
-        yield
-    except MapError as error:
-        raise ConfigError(f"{fields[error.part]}: {error}") from None
 
 
 class Stage(Mapped):
@@ -121,8 +111,7 @@ class Network(Mapped):
                 built = Stage(make, x, channels, stage, spec)
             self.stages.append(built)
             x = built.map
-        with asked_by(stride="model.pool_bands", kernel="model.pool_bands"):
-            self.head = HEADS[spec.head](make, x, classes, spec)
+        self.head = HEADS[spec.head](make, x, classes, spec)
         self.output = make.output(self.head.map)
 
     def forward(self, x: Tensor) -> Tensor:

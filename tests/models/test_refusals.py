@@ -121,6 +121,11 @@ NOTHING_LEFT = {  # name -> (changes, input, the field and the rule that the mes
         {"pooling": "max", "pool_bands": 6}, SMALL,
         "model.pool_bands: a pooling with kernel 6x7 and stride 6x7 (freq x time) does not fit a map of 5x7",
     ),
+    "a head that reads five bands": (
+        {"head": "collapse"}, (1, 16, 14),
+        "model.head: a convolution with kernel 5x5 and stride 1x1 (freq x time) does not fit a map of 4x7: "
+        "its kernel must be at most the padded map",
+    ),
     "attention over a single frame": (
         {"pooling": "attentive"}, (1, 18, 2),
         "model.pooling: attentive pooling does not fit a map of 5x1 (freq x time): "
