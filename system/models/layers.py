@@ -279,6 +279,8 @@ class LinearPair(Layer):
 
 
 class NormAct(Layer):
+    """A norm of NORMS, then an activation. (B, C, F, T) -> (B, C, F, T)"""
+
     def __init__(self, norm: Layer, act: nn.Module) -> None:
         super().__init__(norm.map)
         self.norm, self.act = norm, act

@@ -127,8 +127,10 @@ class Network(Mapped):
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
-    """A float network with fresh weights (He initialization, fan-out), or `spec.module`, which has its own.
+    """A float network with fresh weights, or `spec.module`, which has its own.
 
+    As in the code of paper 001: He initialization by fan-out, the classifier's deviation 0.01, and zero for the last
+    BatchNorm's gains of blocks that say so (`zero_start`), which start as their shortcut.
     `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape, or the memory.
     """
     if spec.module is not None:
