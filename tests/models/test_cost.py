@@ -81,6 +81,20 @@ def test_audio_rep_inception_at_challenge_size_exactly() -> None:
     assert (train, deploy) == (133_534, 121_754)
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (11_825_000, True), (11_829_999, True), (11_830_000, True), (11_839_999, True),  # rounded up, or cut off
+        (11_824_999, False), (11_820_000, False), (11_840_000, False),  # 11.82, 11.82 and 11.84 either way
+    ],
+)  # fmt: skip
+def test_a_printed_number_stands_for_what_rounds_to_it_or_is_cut_to_it(found: int, said: bool) -> None:
+    assert agrees(found, 11_830_000) == said
+    assert agrees(61_148, 61_148)
+    assert not agrees(61_147, 61_148)
+    assert not agrees(61_149, 61_148)
+
+
 @pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.published and not entry.remark])
 def test_published_counts_are_met(name: str) -> None:
     found = catalog_report([name])[name]
