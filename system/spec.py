@@ -171,7 +171,7 @@ class ModelSpec(Spec):
     head_width: Channels = 100  # units of the heads `hidden` and `collapse`
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before the classifier; in the head `conv` of whole channels
     stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling but a strided one (DCASE 2022)
-    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)] = (
+    stages: tuple[StageSpec, ...] = (
         StageSpec(depth=2),
         StageSpec(depth=2, stride=(2, 2), ratio=2.0),
         StageSpec(depth=2, stride=(4, 2), ratio=3.0),
@@ -193,7 +193,9 @@ class ModelSpec(Spec):
 
     @field_validator("stages")
     @classmethod
-    def _not_too_deep(cls, value: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
+    def _neither_none_nor_too_deep(cls, value: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
+        if not value:  # as a bound of the field it would count a stage with a fault as none, a second fault
+            raise ValueError("there must be at least 1 stage")
         if (blocks := sum(stage.depth for stage in value)) > MOST_BLOCKS:
             raise ValueError(f"together they must have at most {MOST_BLOCKS} blocks, their depths sum to {blocks}")
         return value
