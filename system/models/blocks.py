@@ -32,21 +32,25 @@ def activations(spec: ModelSpec, slots: tuple[str, ...]) -> Callable[[str], str 
     return lambda slot: spec.activation if slot in kept else None
 
 
-class Shortcut(Mapped):
-    """Identity, average pooling (shape kept but for the stride), 1x1 convolution, or nothing.
+def has_shortcut(x: Map, channels: int, spec: ModelSpec) -> bool:
+    """False where the width changes and the spec asks for identities only."""
+    return spec.shortcut != "identity" or channels == x.channels
 
-    `exists` is False where the block has no shortcut: the shape changes and the spec asks for identities only.
+
+class Shortcut(Mapped):
+    """Identity, average pooling (shape kept but for the stride), 1x1 convolution, or nothing: see `has_shortcut`.
+
+    It runs last, so a block declares it last, and is counted so: the memory depends on the order. Where its place in
+    the block is an earlier one, it keeps that: fresh weights are drawn in the order of the parts.
     """
 
     def __init__(
         self, make: LayerFactory, x: Map, channels: int, stride: Pair, spec: ModelSpec, groups: int = 1
     ) -> None:
         super().__init__()
-        self.exists, self.layer, self.map = True, None, x
+        self.exists, self.layer, self.map = has_shortcut(x, channels, spec), None, x
         if spec.shortcut == "identity":
-            if channels != x.channels:
-                self.exists = False
-            elif stride != (1, 1):
+            if self.exists and stride != (1, 1):
                 self.layer = make.avg_pool(x, (3, 3), stride, (1, 1))
         elif channels != x.channels or stride != (1, 1):
             self.layer = make.conv(x, channels, stride=stride, groups=groups)
@@ -74,9 +78,10 @@ class InvertedBottleneck(Block):
         self.depthwise = make.conv(
             self.expand.map, hidden, spec.kernel_size, stride, groups=hidden, act=act("depthwise")
         )
+        joined = has_shortcut(x, channels, spec)
+        project = make.conv(self.depthwise.map, channels, act=None if joined else act("output"))
         self.shortcut = Shortcut(make, x, channels, stride, spec)
-        joined = self.shortcut.exists
-        self.project = make.conv(self.depthwise.map, channels, act=None if joined else act("output"))
+        self.project = project
         self.add = make.add(self.project.map, self.shortcut.map, act("output")) if joined else None
         self.map = self.project.map if self.add is None else self.add.map
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from system.complexity import Map
-from system.models.blocks import BLOCKS, Block, Shortcut, activations
+from system.models.blocks import BLOCKS, Block, Shortcut, activations, has_shortcut
 from system.models.layers import LayerFactory, Mapped, Pair
 from system.spec import ModelSpec
 
@@ -44,9 +44,10 @@ class AudioRepInceptionNeXt(Block):
         if self.expanded:
             self.expand = make.conv(y, spec.rounded(channels * spec.expansion), act=act("expand"))
             y = self.expand.map
+        joined = has_shortcut(x, channels, spec)
+        project = make.conv(y, channels, act=None if joined else act("output"))
         self.shortcut = Shortcut(make, x, channels, stride, spec)
-        joined = self.shortcut.exists
-        self.project = make.conv(y, channels, act=None if joined else act("output"))
+        self.project = project
         self.add = make.add(self.project.map, self.shortcut.map, act("output")) if joined else None
         self.map = self.project.map if self.add is None else self.add.map
 
@@ -136,11 +137,12 @@ class AudioInceptionNeXt(Block):
         for size in sizes(spec):
             self.cascades.append(cascade := Cascade(make, self.head.map, size, act, total))
             total = cascade.map
-        self.shortcut = Shortcut(make, x, channels, stride, spec)
-        joined = self.shortcut.exists
+        joined = has_shortcut(x, channels, spec)
         hidden = spec.rounded(channels * spec.expansion)
         assert total is not None  # there is a kernel
-        self.mix = make.linear_pair(total, hidden, channels, None if joined else act("output"))
+        mix = make.linear_pair(total, hidden, channels, None if joined else act("output"))
+        self.shortcut = Shortcut(make, x, channels, stride, spec)
+        self.mix = mix
         self.add = make.add(self.mix.map, self.shortcut.map, act("output")) if joined else None
         self.map = self.mix.map if self.add is None else self.add.map
 

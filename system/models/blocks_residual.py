@@ -6,7 +6,7 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.blocks import BLOCKS, Block, InvertedBottleneck, Shortcut, activations
+from system.models.blocks import BLOCKS, Block, InvertedBottleneck, Shortcut, activations, has_shortcut
 from system.models.layers import LayerFactory, Pair
 from system.spec import ModelSpec
 
@@ -48,12 +48,13 @@ class BasicBlock(Block):
         act = activations(spec, self.slots)
         check_groups(x.channels, channels, spec.groups)
         self.first = make.conv(x, channels, spec.kernel_size, stride, groups=spec.groups, act=act("inner"))
-        self.shortcut = Shortcut(make, x, channels, stride, spec, groups=spec.groups)
-        joined = self.shortcut.exists
-        self.second = make.conv(
+        joined = has_shortcut(x, channels, spec)
+        second = make.conv(
             self.first.map, channels, spec.second_kernel or spec.kernel_size, groups=spec.groups,
             act=None if joined else act("output"),
         )  # fmt: skip
+        self.shortcut = Shortcut(make, x, channels, stride, spec, groups=spec.groups)
+        self.second = second
         self.add = make.add(self.second.map, self.shortcut.map, act("output")) if joined else None
         self.map = self.second.map if self.add is None else self.add.map
 

@@ -42,12 +42,12 @@ CATALOG: Registry[Entry] = Registry("model")
 def agrees(found: int, published: int) -> bool:
     """Whether a count is the published one, rounded or cut off to the digits that were printed.
 
-    >>> agrees(11_834_869, 11_830_000), agrees(61_149, 61_148)
-    (True, False)
+    >>> agrees(11_834_869, 11_830_000), agrees(11_824_869, 11_830_000), agrees(61_149, 61_148)
+    (True, False, False)
     """
     digits = str(published)
     unit = 10 ** (len(digits) - len(digits.rstrip("0")))
-    return abs(found - published) < unit
+    return -unit / 2 <= found - published < unit
 
 
 def model_spec(name: str) -> ModelSpec:

@@ -17,10 +17,14 @@ def foreign(name: str, shape: Shape, classes: int) -> nn.Module:
         raise ConfigError(f"model.module: {name} has a specification: a configuration of its own says it")
     module = entry.module(classes)
     try:
-        count(module, shape)
+        # on the meta device a kernel larger than its map is no error, but leaves a map of nothing
+        empty = [layer.name for layer in count(module, shape).layers if layer.output.size == 0]
+        reason = f"nothing is left after its layer {empty[0]}" if empty else ""
     except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    if reason:
         raise ConfigError(
             f"model.module: {name} does not read {shape[1]} mel bands of {shape[2]} frames; it was made for "
-            f"{entry.shape[1]} of {entry.shape[2]} ({str(error).splitlines()[0]})"
-        ) from None
+            f"{entry.shape[1]} of {entry.shape[2]} ({reason})"
+        )
     return module

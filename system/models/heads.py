@@ -8,7 +8,7 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.layers import LayerFactory, Mapped, mean_over_map
+from system.models.layers import LayerFactory, Mapped, asked_by, mean_over_map
 from system.registry import Registry
 from system.spec import ModelSpec
 
@@ -62,7 +62,8 @@ class MaxPooling(Mapped):
     def __init__(self, make: LayerFactory, x: Map, spec: ModelSpec) -> None:
         super().__init__()
         grid = (spec.pool_bands, x.time)
-        self.pool = make.max_pool(x, grid, grid)
+        with asked_by(stride="model.pool_bands", kernel="model.pool_bands"):
+            self.pool = make.max_pool(x, grid, grid)
         self.stack = make.stack_frequency(self.pool.map)
         self.map = self.stack.map
 
@@ -179,7 +180,8 @@ class CollapseHead(Head):
 
     def __init__(self, make: LayerFactory, x: Map, classes: int, spec: ModelSpec) -> None:
         super().__init__()
-        self.collapse = make.conv(x, x.channels, (5, 5), groups=x.channels, norm=False, bias=False, padding=(0, 2))
+        with asked_by(kernel="model.head"):  # its stride of one fits any map
+            self.collapse = make.conv(x, x.channels, (5, 5), groups=x.channels, norm=False, bias=False, padding=(0, 2))
         self.hidden = make.conv(self.collapse.map, spec.head_width, act=spec.activation)
         self.mean = make.global_average(self.hidden.map)
         self.dropout = make.dropout(self.mean.map, spec.dropout)

@@ -11,7 +11,8 @@ BatchNorm stays; in the deploy form every group of layers that is one linear map
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import torch
@@ -101,6 +102,15 @@ class MapError(ConfigError):
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)
         self.part = part
+
+
+@contextmanager
+def asked_by(**fields: str) -> Iterator[None]:
+    """Let a kernel or stride that the map cannot take name the field of the spec that asks for it."""
+    try:
+        yield
+    except MapError as error:
+        raise ConfigError(f"{fields[error.part]}: {error}") from None
 
 
 def conv_map(x: Map, channels: int, kernel: Pair, stride: Pair, padding: Pair, what: str = "convolution") -> Map:
@@ -269,6 +279,8 @@ class LinearPair(Layer):
 
 
 class NormAct(Layer):
+    """A norm of NORMS, then an activation. (B, C, F, T) -> (B, C, F, T)"""
+
     def __init__(self, norm: Layer, act: nn.Module) -> None:
         super().__init__(norm.map)
         self.norm, self.act = norm, act

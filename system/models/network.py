@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -16,22 +15,14 @@ from system.models.float_layers import FloatLayers
 from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
 from system.models.hooked import count
-from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, MapError, Mapped, Pair
+from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, Mapped, Pair, asked_by
 from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.registry import unknown
 from system.spec import ModelSpec, QuantSpec, StageSpec
 
 BYTES = QuantSpec()  # a weight in each
-
-
-@contextmanager
-def asked_by(**fields: str) -> Iterator[None]:
-    """Let a kernel or stride that the map cannot take name the field of the spec that asks for it."""
-    try:
-        yield
-    except MapError as error:
-        raise ConfigError(f"{fields[error.part]}: {error}") from None
+MOST_PARAMS = 2**30  # of a network that is built: 4 GiB in float32; the largest of the catalogue has 81 million
 
 
 class Stage(Mapped):
@@ -120,8 +111,7 @@ class Network(Mapped):
                 built = Stage(make, x, channels, stage, spec)
             self.stages.append(built)
             x = built.map
-        with asked_by(stride="model.pool_bands", kernel="model.pool_bands"):
-            self.head = HEADS[spec.head](make, x, classes, spec)
+        self.head = HEADS[spec.head](make, x, classes, spec)
         self.output = make.output(self.head.map)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,12 +127,16 @@ class Network(Mapped):
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, form: Form = "train") -> Network:
-    """A float network with fresh weights (He initialization, fan-out), or `spec.module`, which has its own.
+    """A float network with fresh weights, or `spec.module`, which has its own.
 
-    `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape.
+    As in the code of paper 001: He initialization by fan-out, the classifier's deviation 0.01, and zero for the last
+    BatchNorm's gains of blocks that say so (`zero_start`), which start as their shortcut.
+    `shape` is (1, mel bands, frames). Raises ConfigError if the spec does not fit the shape, or the memory.
     """
     if spec.module is not None:
         return cast(Network, foreign(spec.module, shape, classes))
+    if (params := complexity(spec, shape, classes, form).params) > MOST_PARAMS:
+        raise ConfigError(f"model: to be built it must have at most {MOST_PARAMS:,} parameters, found {params:,}")
     network = Network(FloatLayers(form), spec, shape, classes)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

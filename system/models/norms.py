@@ -15,7 +15,10 @@ from system.registry import Registry
 
 
 class FreqIN(Layer):
-    """Frequency-wise instance normalization (Kim et al., DCASE 2021): per sample and frequency band."""
+    """Frequency-wise instance normalization (Kim et al., DCASE 2021): per sample and frequency band, no parameters.
+
+    (x - mean) / sqrt(variance + 1e-5) over channels and time; (B, C, F, T) -> (B, C, F, T)
+    """
 
     eps = 1e-5
 
@@ -26,7 +29,7 @@ class FreqIN(Layer):
 
 
 class ResNorm(FreqIN):
-    """Residual normalization (Kim et al., DCASE 2021): lambda x + FreqIN(x)."""
+    """Residual normalization (Kim et al., DCASE 2021): lambda x + FreqIN(x), lambda 0.1 and not trained."""
 
     weight = 0.1
 
@@ -61,6 +64,8 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class ChannelNorm(Layer):
+    """LayerNorm2d as a layer. (B, C, F, T) -> (B, C, F, T)"""
+
     def __init__(self, out: Map) -> None:
         super().__init__(out)
         self.norm = LayerNorm2d(out.channels, eps=1e-6)

@@ -14,7 +14,7 @@ from system.spec import ModelSpec, StageSpec
 
 CATALOG.add("dcase2022_baseline")(
     Entry(
-        "DCASE 2022 Task 1 baseline: train form as in Table 1 of KT, deployed as in the official README",
+        "DCASE 2022 and 2023 Task 1 baseline: train form as in Table 1 of KT, deployed as in the official README",
         shape=(1, 40, 51),
         spec=model_spec("kt_baseline"),
         published={

@@ -1,7 +1,7 @@
 """RepLKNet-31T (Ding et al., CVPR 2022, at the size of paper 001, Table II): depthwise kernels of up to 31x31.
 
-Paper 001 gives no widths for its T; these are the only ones, among multiples of 16, that meet all of its counts. Each
-large kernel has a 5x5 beside it while training.
+The widths of the T are the paper's (Section IV-F), depths and kernels those of Ding et al.'s 31B: with them all of its
+counts are met. Each large kernel has a 5x5 beside it while training.
 """
 
 from __future__ import annotations

@@ -38,7 +38,10 @@ class ConvStem(Mapped):
 
 @STEMS.add("double_conv")
 class DoubleConvStem(Mapped):
-    """Two strided convolutions, a quarter of the width between them (DCASE 2024/25 baseline, CP-Mobile)."""
+    """Two strided convolutions, a quarter of the width between them (DCASE 2024/25 baseline, CP-Mobile).
+
+    (B, 1, F, T) -> (B, C, F/s^2, T/s^2)
+    """
 
     def __init__(self, make: LayerFactory, x: Map, spec: ModelSpec) -> None:
         super().__init__()
@@ -54,7 +57,10 @@ class DoubleConvStem(Mapped):
 
 @STEMS.add("conv_pool")
 class ConvPoolStem(Mapped):
-    """A strided convolution and 3x3 max pooling of stride 2 (AudioRepInceptionNeXt, paper 001, Table I)."""
+    """A strided convolution and 3x3 max pooling of stride 2 (AudioRepInceptionNeXt, paper 001, Table I).
+
+    (B, 1, F, T) -> (B, C, F/2s, T/2s)
+    """
 
     def __init__(self, make: LayerFactory, x: Map, spec: ModelSpec) -> None:
         super().__init__()
@@ -68,7 +74,10 @@ class ConvPoolStem(Mapped):
 
 @STEMS.add("patch")
 class PatchStem(Mapped):
-    """A convolution to patches, then the norm of the spec, no activation (ConvNeXt, paper 004, Sections 2 and 5)."""
+    """A convolution to patches, then the norm of the spec, no activation (ConvNeXt, paper 004, Sections 2 and 5).
+
+    (B, 1, F, T) -> (B, C, F/s, T/s)
+    """
 
     def __init__(self, make: LayerFactory, x: Map, spec: ModelSpec) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ import torch
 import torchinfo
 from torch.utils.flop_counter import FlopCounterMode
 
+from system.complexity import Complexity
 from system.models.catalog import CATALOG, model_spec
 from system.models.entry import agrees
 from system.models.hooked import count
@@ -28,6 +29,11 @@ def meta(case: Case, form: Form) -> tuple[Network, torch.Tensor]:
         return build(spec, shape, classes, form).eval(), torch.empty(1, *shape)
 
 
+def weighted_layers(cost: Complexity) -> list[tuple[int, int]]:
+    """Weights and values written of each layer that has weights, in the order of the layers."""
+    return [(layer.weights, layer.output.size) for layer in cost.layers if layer.weights]
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_arithmetic_is_what_is_seen_in_a_forward_pass(case: Case) -> None:
     spec, shape, classes = case
@@ -39,6 +45,7 @@ def test_the_arithmetic_is_what_is_seen_in_a_forward_pass(case: Case) -> None:
         assert {key: getattr(cost, key) for key in COUNTS} == {key: getattr(seen, key) for key in COUNTS}
         assert cost.macs == max(cost.macs_exact, cost.macs_torchinfo, cost.macs_nessi_tflite)
         assert cost.peak_activation_bytes() == seen.peak_activation_bytes()
+        assert weighted_layers(cost) == weighted_layers(seen)  # in order: the memory depends on it
 
 
 BY_TOOLS = {name: case for name, case in CASES.items() if name.startswith("catalog: ") or name.endswith(": base")}
@@ -72,6 +79,20 @@ def test_audio_rep_inception_at_challenge_size_exactly() -> None:
     case = (model_spec("audio_rep_inception_128k"), (1, 256, 65), 10)
     train, _, deploy = (complexity(*case, form).params for form in FORMS)
     assert (train, deploy) == (133_534, 121_754)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (11_825_000, True), (11_829_999, True), (11_830_000, True), (11_839_999, True),  # rounded up, or cut off
+        (11_824_999, False), (11_820_000, False), (11_840_000, False),  # 11.82, 11.82 and 11.84 either way
+    ],
+)  # fmt: skip
+def test_a_printed_number_stands_for_what_rounds_to_it_or_is_cut_to_it(found: int, said: bool) -> None:
+    assert agrees(found, 11_830_000) == said
+    assert agrees(61_148, 61_148)
+    assert not agrees(61_147, 61_148)
+    assert not agrees(61_149, 61_148)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.published and not entry.remark])

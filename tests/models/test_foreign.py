@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from system.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from system.errors import ConfigError, RunError
@@ -44,6 +45,19 @@ def test_an_experiment_with_a_module_has_the_forms_of_its_row_in_the_catalogue(n
     own = Entry(row.source, shape, 5, module=row.module, merge=row.merge)
     assert [seen_cost(named, form) for form in FORMS] == [seen_cost(own, form) for form in FORMS]
     assert seen_cost(named, "deploy").params < seen_cost(named, "train").params
+
+
+def test_a_map_too_small_for_a_kernel_is_told_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """InceptionNeXt's stem on few frames: the count, which computes nothing, saw no error."""
+
+    def patches(classes: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+    monkeypatch.setitem(CATALOG._items, "patches", Entry("here", (1, 64, 64), module=patches))
+    said = r"^model\.module: patches does not read 64 mel bands of 3 frames; it was made for 64 of 64 \(nothing is left"
+    with pytest.raises(ConfigError, match=said):
+        build(ModelSpec(module="patches"), (1, 64, 3), 5)
+    assert build(ModelSpec(module="patches"), (1, 64, 4), 5)(torch.zeros(2, 1, 64, 4)).shape == (2, 5)
 
 
 def test_what_it_cannot_be_is_told() -> None:

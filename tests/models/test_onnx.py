@@ -14,13 +14,20 @@ from system.complexity import Shape
 from system.errors import MissingPackage
 from system.models.catalog import CATALOG, model_spec
 from system.models.forms import converted
+from system.models.layers import Form
 from system.models.network import build
 from system.models.reparam import deploy
 from system.onnx_float import INPUT, OUTPUT, export_float
-from tests.models.variants import CASES, CLASSES, MODULES, Case, inputs, randomised
+from tests.models.variants import CASES, CLASSES, MODULES, OF_ONE_BLOCK, Case, inputs, randomised
 
 SHAPE = (1, 48, 33)
 ROWS = {name: case for name, case in CASES.items() if name.startswith("catalog: ")}
+# each block, and the layers that reshape or compute statistics
+TRACED = {
+    name: case
+    for name, case in CASES.items()
+    if name.endswith(": base") or name in OF_ONE_BLOCK or name.startswith("inverted: all of")
+}
 LARGE = {"cnn14", "cnn14sep"}  # 80 and 30 million weights
 
 
@@ -59,6 +66,22 @@ def test_the_file_computes_what_the_network_does_at_two_lengths(case: Case, tmp_
         network = build(spec, size, classes).eval()
         network.load_state_dict(trained)
         check(network, deploy(network, spec, size, classes), size, tmp_path / "float.onnx")
+
+
+@pytest.mark.parametrize("form", ["train", "deploy"])
+@pytest.mark.parametrize("case", TRACED.values(), ids=TRACED)
+def test_a_program_of_torch_export_computes_what_the_network_does_for_any_batch(case: Case, form: Form) -> None:
+    spec, shape, classes = case
+    trained = randomised(build(spec, shape, classes)).double()
+    network = trained if form == "train" else deploy(trained, spec, shape, classes)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(network, (inputs(shape, 2).double(),), dynamic_shapes=({0: batch},)).module()
+    for size in (1, 3):
+        x = inputs(shape, size, louder=3).double()
+        with torch.inference_mode():
+            found, expected = program(x), trained(x)
+        assert found.shape == (size, classes)
+        assert (found - expected).abs().max() < 1e-12 * expected.abs().max()
 
 
 @pytest.mark.parametrize(

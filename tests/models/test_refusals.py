@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG
 from system.models.network import build, complexity
-from system.spec import ExperimentSpec, ModelSpec
+from system.spec import MOST_BLOCKS, ExperimentSpec, ModelSpec
 from tests.models.variants import BASE, CLASSES, SMALL
 
 
@@ -50,7 +51,7 @@ def test_an_unknown_name_without_likeness_gets_the_list() -> None:
         ({"stem_kernel": [0, 3]}, "stem_kernel.0: .*greater than or equal to 1, found 0"),
         ({"stem_stride": [1, 0]}, "stem_stride.1: .*greater than or equal to 1, found 0"),
         ({"stages": [{"stride": [0, 1]}]}, "stages.0.stride.0: .*greater than or equal to 1, found 0"),
-        ({"stages": []}, "stages: .*at least 1 item"),
+        ({"stages": []}, "stages: there must be at least 1 stage, found"),
         ({"stages": [{"dept": 2}]}, "stages.0.dept: unknown key, did you mean 'depth'"),
         ({"downsampling": "pooling"}, "downsampling: .*'pool', 'strided' or 'separate', found 'pooling'"),
         ({"expansion": 0.1}, "expansion: .*0.25, found 0.1"),
@@ -69,12 +70,26 @@ def test_an_unknown_name_without_likeness_gets_the_list() -> None:
         ({"expansion": float("nan")}, "expansion: .*found nan"),
         ({"kernel_size": [3]}, "kernel_size.1: .*required"),
         ({"width": "wide"}, "width: .*integer.*found 'wide'"),
+        ({"stages": [{}, {"depth": 100_000}]}, "stages.1.depth: .*less than or equal to 1000, found 100000"),
+        ({"stages": [{"depth": 600}] * 2}, "stages: together .* at most 1000 blocks, their depths sum to 1200"),
+        ({"stages": [{}] * 1001}, "stages: together .* at most 1000 blocks, their depths sum to 1001"),
+        ({"stem_kernel": [3, 10**6]}, "stem_kernel.1: .*less than or equal to 1001, found 1000000"),
+        ({"kernel_size": [10**6 + 1, 3]}, "kernel_size.0: .*less than or equal to 1001, found 1000001"),
+        ({"second_kernel": [3, 1003]}, "second_kernel.1: .*less than or equal to 1001, found 1003"),
+        ({"stages": [{"second_kernel": [1003, 3]}]}, "stages.0.second_kernel.0: .*or equal to 1001, found 1003"),
+        ({"branches": [3, 10**9 + 1]}, "branches.1: .*less than or equal to 1001, found 1000000001"),
+        ({"branches": [-1]}, "branches.0: .*greater than or equal to 1, found -1"),
+        ({"dilation": 10**6}, "dilation: .*less than or equal to 100, found 1000000"),
+        ({"stages": [{"dilation": 101}]}, "stages.0.dilation: .*less than or equal to 100, found 101"),
+        ({"head_width": 10**10}, "head_width: .*less than or equal to 8192, found 10000000000"),
+        ({"layer_scale": 1e300}, r"layer_scale: .*less than or equal to 1000, found 1e\+300"),
     ],
 )
 def test_an_impossible_value_is_refused_where_it_is_declared(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^(model: )?{said}") as caught:
         parse(ModelSpec, values, "model")
     assert "\n" not in str(caught.value)
+    assert "; " not in str(caught.value).partition(", found")[2]  # one fault is told once
 
 
 NOTHING_LEFT = {  # name -> (changes, input, the field and the rule that the message names)
@@ -107,6 +122,11 @@ NOTHING_LEFT = {  # name -> (changes, input, the field and the rule that the mes
         {"pooling": "max", "pool_bands": 6}, SMALL,
         "model.pool_bands: a pooling with kernel 6x7 and stride 6x7 (freq x time) does not fit a map of 5x7",
     ),
+    "a head that reads five bands": (
+        {"head": "collapse"}, (1, 16, 14),
+        "model.head: a convolution with kernel 5x5 and stride 1x1 (freq x time) does not fit a map of 4x7: "
+        "its kernel must be at most the padded map",
+    ),
     "attention over a single frame": (
         {"pooling": "attentive"}, (1, 18, 2),
         "model.pooling: attentive pooling does not fit a map of 5x1 (freq x time): "
@@ -136,6 +156,22 @@ def test_a_slot_the_block_lacks_is_named() -> None:
     ):
         complexity(BASE.changed(activations_kept=("time", "output")), SMALL, CLASSES)
     complexity(BASE.changed(block="rep_inception", activations_kept=("time", "output")), SMALL, CLASSES)
+
+
+def test_what_no_memory_holds_is_counted_but_not_built() -> None:
+    """Each size alone is within its bounds."""
+    spec = BASE.changed(block="basic", width=1024, kernel_size=(1001, 1001))
+    params = complexity(spec, SMALL, CLASSES, "train").params
+    assert params > 10**12
+    with pytest.raises(ConfigError, match=f"^model: .*at most 1,073,741,824 parameters, found {params:,}$"):
+        build(spec, SMALL, CLASSES)
+
+
+def test_the_deepest_network_is_counted_at_once() -> None:
+    spec = BASE.changed(stages=({"depth": MOST_BLOCKS},))
+    started = time.process_time()
+    assert complexity(spec, SMALL, CLASSES).peak_activation_bytes() > 0
+    assert time.process_time() - started < 5  # 0.2 s on a quiet machine
 
 
 def test_a_classifier_of_no_class_is_refused() -> None:

@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "flat kernels": {"kernel_size": (1, 5), "branches": (7,)},
     "narrowing": {"expansion": 0.5, "width_multiple": 1},
+    "widening on one map": {"expansion": 4.0, "stages": (StageSpec(), StageSpec(ratio=3.0))},
     "unequal strides": {"downsampling": "separate", "stages": (StageSpec(stride=(2, 1)), StageSpec(stride=(4, 2)))},
     "all of KT": {
         "activation": "silu", "activations_kept": ("expand",), "norm": "resnorm", "pooling": "attentive",
