@@ -105,8 +105,14 @@ def parse(spec: type[S], value: Any, origin: str) -> S:
     try:
         return spec.model_validate(value)
     except ValidationError as error:
-        faults = [_explain(fault, spec) for fault in error.errors()]
+        faults = [_explain(fault, spec) for fault in error.errors() if not _of_its_items(fault, error.errors())]
         raise ConfigError(f"{origin}: " + "; ".join(faults)) from None
+
+
+def _of_its_items(fault: Any, faults: Sequence[Any]) -> bool:
+    """Whether a list is said to be too short for its items have faults, which are told: pydantic leaves them out."""
+    where = fault["loc"]
+    return fault["type"] == "too_short" and any(other["loc"][: len(where)] == where != other["loc"] for other in faults)
 
 
 def _explain(fault: Any, spec: type[BaseModel]) -> str:

@@ -65,11 +65,11 @@ class DataSpec(Spec):
 class FeatureSpec(Spec):
     """The log-mel front end. Names are torchaudio's; lengths are in samples."""
 
-    sample_rate: Positive = 22050
-    n_fft: Positive = 1024
+    sample_rate: Annotated[int, Field(ge=1, le=1_000_000)] = 22050
+    n_fft: Annotated[int, Field(ge=1, le=2**17)] = 1024
     win_length: Positive = 882  # 40 ms
     hop_length: Positive = 441  # 20 ms
-    n_mels: Positive = 80
+    n_mels: Annotated[int, Field(ge=1, le=4096)] = 80
     f_min: Annotated[float, Field(ge=0)] = 0.0
     f_max: float | None = None  # None: half the sample rate
     log_floor: Annotated[float, Field(gt=0)] = 1e-5  # added to the mel power before the natural logarithm
@@ -171,7 +171,7 @@ class ModelSpec(Spec):
     head_width: Channels = 100  # units of the heads `hidden` and `collapse`
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before the classifier; in the head `conv` of whole channels
     stage_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each downsampling but a strided one (DCASE 2022)
-    stages: tuple[StageSpec, ...] = (
+    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)] = (
         StageSpec(depth=2),
         StageSpec(depth=2, stride=(2, 2), ratio=2.0),
         StageSpec(depth=2, stride=(4, 2), ratio=3.0),
@@ -193,9 +193,7 @@ class ModelSpec(Spec):
 
     @field_validator("stages")
     @classmethod
-    def _neither_none_nor_too_deep(cls, value: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
-        if not value:  # as a bound of the field it would count a stage with a fault as none, a second fault
-            raise ValueError("there must be at least 1 stage")
+    def _not_too_deep(cls, value: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
         if (blocks := sum(stage.depth for stage in value)) > MOST_BLOCKS:
             raise ValueError(f"together they must have at most {MOST_BLOCKS} blocks, their depths sum to {blocks}")
         return value
