@@ -64,13 +64,15 @@ def test_every_page_and_picture_is_linked() -> None:
 
 
 def test_the_search_space_is_the_one_that_its_module_writes() -> None:
-    assert table() in PAGES["docs/searching.md"], "python -m search.space prints it as it is"
+    assert table() in PAGES["docs/searching.md"], "put there what python -m search.space prints"
 
 
 def test_the_table_of_networks_is_the_one_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print_markdown(catalog_report(list(CATALOG)))
     printed = capsys.readouterr().out.strip()
-    assert printed in PAGES["docs/networks.md"], "python system/run.py complexity --all --markdown prints it as it is"
+    assert printed in PAGES["docs/networks.md"], (
+        "put there what python system/run.py complexity --all --markdown prints"
+    )
 
 
 def test_numbers_on_the_front_page_are_those_of_the_results() -> None:
