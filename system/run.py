@@ -287,10 +287,10 @@ def main(argv: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(call: Callable[[argparse.Namespace], None], text: str, run: bool = False) -> argparse.ArgumentParser:
-        p = commands.add_parser(call.__name__, help=text)
+        p = commands.add_parser(call.__name__, help=text, description=text)
         add_common_options(p)
         if run:
-            p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
+            p.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="the run's folder")
         p.set_defaults(call=call)
         return p
 
@@ -310,10 +310,10 @@ def main(argv: list[str]) -> None:
                    help="change the fine-tuning, such as train.epochs=10 (default: a third of the run's epochs at a "
                    "tenth of its learning rate)")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
-    p.add_argument("--part", choices=("validation", "test"), default="validation")
+    p.add_argument("--part", choices=("validation", "test"), default="validation", help="(default: validation)")
     p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")
     which = p.add_mutually_exclusive_group()
-    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    which.add_argument("--run", type=Path, metavar="runs/NAME", help="label by the float network of a run")
     which.add_argument("--checkpoint", type=Path, metavar="FILE.safetensors", help="a run's model, wherever it is")
     p.add_argument("--model", metavar="FILE.onnx|NAME",
                    help="label by this .onnx or .ort file alone; or refuse another network than NAME")  # fmt: skip
@@ -327,7 +327,7 @@ def main(argv: list[str]) -> None:
     p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="or folders; with FILE.onnx also - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
-    which.add_argument("--all", action="store_true")
+    which.add_argument("--all", action="store_true", help="every named model")
     which.add_argument("--model", metavar="NAME", help="also layer by layer, with the reasons for each difference")
     which.add_argument("--config", type=Path, metavar="FILE.yaml", help="the network of an experiment")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -339,7 +339,7 @@ def main(argv: list[str]) -> None:
     p = command(throughput, "clips per second of named models or of a run, before and after re-parameterization")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--model", nargs="+", metavar="NAME", help="default: those of paper 001 and a small one")
-    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    which.add_argument("--run", type=Path, metavar="runs/NAME", help="the network of a run")
     p.add_argument("--forms", nargs="+", choices=("train", "merged", "deploy"), default=["train", "merged", "deploy"],
                    help="the first is what the others are compared with")  # fmt: skip
     p.add_argument("--json", action="store_true", help="everything, for programs")
