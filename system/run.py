@@ -134,6 +134,20 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
+    from system.data.audio import Damaged, recordings_in, undamaged
+    from system.errors import DataError
+
+    if args.skip_bad and Path("-") not in args.files:
+        args.files, damages = undamaged(list(recordings_in(args.files)))
+        for damage in damages:
+            print(f"{damage}; left out", file=sys.stderr)
+    try:
+        label(args)
+    except Damaged as damage:
+        raise DataError(f"{damage}; --skip-bad leaves damaged recordings out") from None
+
+
+def label(args: argparse.Namespace) -> None:
     if args.model and args.model.endswith((".onnx", ".ort")):
         predict_onnx(args)
         return
@@ -324,6 +338,7 @@ def main(argv: list[str]) -> None:
     p.add_argument("--embeddings", type=Path, metavar="FILE.npz",
                    help="write embeddings of recordings, segments and time steps, not labels "
                    "(system/prediction/embeddings.py)")  # fmt: skip
+    p.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and name them")
     p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="or folders; with FILE.onnx also - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
