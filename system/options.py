@@ -10,7 +10,7 @@ from typing import Any
 
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
-from system.recipes import resolved
+from system.recipes import RECIPES, resolved
 from system.spec import ExperimentSpec
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -20,7 +20,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -
     """--config, --set and, if `data`, --dataset, --data-root and --skip-bad."""
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment, such as one of "
                         "system/configs (default: the KT report's)")  # fmt: skip
-    parser.add_argument("--recipe", metavar="NAME", help="train by a published recipe of system/recipes.py, whole")
+    parser.add_argument("--recipe", metavar="NAME", help=f"train by a published recipe, whole: {', '.join(RECIPES)}")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",
