@@ -118,6 +118,11 @@ def test_missing_column(root: Path, column: str) -> None:
     assert "other" in message
 
 
+def test_one_fold_is_too_few(root: Path) -> None:
+    message = broken(root, lambda lines: [line for line in lines if line.endswith((",fold", ",1"))])
+    assert message.endswith("meta.csv: expected at least two folds, of which one is tested on, found only 1")
+
+
 def test_empty_lists(root: Path) -> None:
     assert "found only a header" in broken(root, lambda lines: lines[:1])
     (root / "meta.csv").write_text("")
