@@ -134,57 +134,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    from system.data.audio import Damaged, recordings_in, undamaged
-    from system.errors import DataError
+    from system.prediction.command import predict
 
-    if args.skip_bad and Path("-") not in args.files:
-        args.files, damages = undamaged(list(recordings_in(args.files)))
-        for damage in damages:
-            print(f"{damage}; left out", file=sys.stderr)
-    try:
-        label(args)
-    except Damaged as damage:
-        raise DataError(f"{damage}; --skip-bad leaves damaged recordings out") from None
-
-
-def label(args: argparse.Namespace) -> None:
-    if args.model and args.model.endswith((".onnx", ".ort")):
-        predict_onnx(args)
-        return
-    if not args.run and not args.checkpoint:
-        raise ConfigError("predict: expected one of --run, --checkpoint and --model FILE.onnx, found none")
-    if args.hop is not None or args.rate is not None or args.format or Path("-") in args.files:
-        raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
-    from system.checkpoint import load_checkpoint
-    from system.data.audio import recordings_in
-    from system.options import check_device
-    from system.prediction import float_run
-
-    device = check_device(args.device)
-    checkpoint = load_checkpoint(args.checkpoint or args.run / "best" / "model.safetensors")
-    if args.model:
-        from system.models.catalog import model_spec
-
-        found = checkpoint.spec.model.plain()
-        if other := [key for key, value in model_spec(args.model).plain().items() if value != found[key]]:
-            raise RunError(f"--model {args.model}: the checkpoint holds another network, by its {', '.join(other)}")
-    files = list(recordings_in(args.files))
-    if args.embeddings:
-        from system.prediction.embeddings import write_embeddings
-
-        print(write_embeddings(args.embeddings, checkpoint, files, device))
-        return
-    float_run.predict(checkpoint, files, device)
-
-
-def predict_onnx(args: argparse.Namespace) -> None:
-    if args.checkpoint or args.embeddings:
-        raise ConfigError(f"--model {args.model}: a file is complete; leave --checkpoint and --embeddings out")
-    if args.device == "cuda":
-        raise ConfigError(f"--model {args.model}: expected --device cpu or auto, found cuda; ONNX files run on the CPU")
-    from system.prediction.onnx_file import Pcm, predict
-
-    predict(Path(args.model), args.files, args.run, args.hop, Pcm(args.rate, args.format or "s16le"))
+    predict(args)
 
 
 def mixtures(args: argparse.Namespace) -> None:
