@@ -22,32 +22,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.side_by_side import ROOT, Job, make
+from system.augment.table import AUGMENTATIONS, NOTHING
 from system.errors import ConfigError, guarded
 from system.files import read_json, write_json, write_text
 from system.options import needs_validation
 from system.runs import load_experiment
 
 PLAIN = {
-    "augment.time_masks": 0, "augment.frequency_masks": 0, "augment.time_warp_frames": 0, "augment.roll_seconds": 0.0,
-    "augment.gain_db": 0.0, "augment.mixup_alpha": 0.0, "augment.mixstyle_p": 0.0, "augment.speed": [1.0, 1.0],
-    "augment.random_crop": False, "augment.impulse_responses": None, "train.label_smoothing": 0.0,
-    "train.average": "none", "model.drop_path": 0.0, "distill.teachers": [], "budget": None,
+    **{
+        f"augment.{key}": getattr(NOTHING, key)
+        for row in AUGMENTATIONS.values() for key, value in row.usual.items() if getattr(NOTHING, key) != value
+    },
+    "train.label_smoothing": 0.0, "train.average": "none", "model.drop_path": 0.0, "distill.teachers": [],
+    "budget": None,
 }  # fmt: skip
 
 
 def tricks(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What is added or taken out at once, by name; those that need a folder only where it is given."""
     found: dict[str, dict[str, Any]] = {
-        "random crops": {"augment.random_crop": True},
-        "mixup": {"augment.mixup_alpha": 0.3},
-        "Freq-MixStyle": {"augment.mixstyle_p": 0.4},
-        "random gain": {"augment.gain_db": 6.0},
-        "time rolling": {"augment.roll_seconds": 0.1},
-        "speed perturbation": {"augment.speed": [0.9, 1.1]},
-        "time warping": {"augment.time_warp_frames": 5},
-        "SpecAugment": {
-            "augment.time_masks": 2, "augment.time_mask_frames": 2, "augment.frequency_masks": 2,
-            "augment.frequency_mask_bands": 8,
+        **{
+            name: {f"augment.{key}": value for key, value in row.usual.items()}
+            for name, row in AUGMENTATIONS.items() if "impulse_responses" not in row.usual
         },
         "label smoothing": {"train.label_smoothing": 0.1},
         "drop path": {"model.drop_path": 0.1},

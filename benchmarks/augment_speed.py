@@ -26,22 +26,20 @@ import numpy as np
 import torch
 import torchaudio
 
-from system.augment.table import AUGMENTATIONS, Around, Batch
+from system.augment.table import AUGMENTATIONS, NOTHING, Around, Batch
 from system.augment.waveform import Devices
 from system.data.recordings import Recordings, runs
 from system.learning.inputs import CLIPS_AT_ONCE, Inputs
 from system.features import LogMel
 from system.models.catalog import model_spec
 from system.models.network import build
-from system.spec import AugmentSpec, ExperimentSpec, FeatureSpec
+from system.spec import ExperimentSpec, FeatureSpec
 from system.learning.layout import memory_format
 
 FEATURES = FeatureSpec(sample_rate=32000, n_fft=4096, win_length=3072, hop_length=500, n_mels=256)
-EVERYTHING = AugmentSpec(
-    time_masks=2, time_mask_frames=2, frequency_masks=1, frequency_mask_bands=48, time_warp_frames=5, roll_seconds=0.1,
-    gain_db=6.0, mixup_alpha=0.3, mixstyle_p=0.4, speed=(0.5, 1.5), random_crop=True, impulse_responses="some",
-    impulse_response_p=0.6,
-)  # fmt: skip
+EVERYTHING = NOTHING.changed(
+    **{key: value for row in AUGMENTATIONS.values() for key, value in row.usual.items()},
+).changed(frequency_masks=1, frequency_mask_bands=48, speed=(0.5, 1.5), impulse_response_p=0.6)  # as for 256 bands
 CLIPS, SEGMENTS, CLASSES, RESPONSES = 200, 5, 10, 40
 
 

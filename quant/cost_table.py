@@ -44,7 +44,6 @@ LEAST = 1e-4  # ms; an operator that hides in the noise
 REFERENCES = ("kt_final", "kt_kernel5", "dcase2024_baseline", "cp_mobile", "audio_rep_inception_128k", "bc_resnet_1")
 SQUARE, OVER_TIME, OVER_FREQUENCY = (3, 5, 7), (3, 11, 21), (3, 11, 21)
 Axis = tuple[float, ...]  # logarithms
-Term = tuple[str, Map, float]  # operator, the map it is looked up for, and how many of it
 
 
 class Grid(NamedTuple):

@@ -132,8 +132,9 @@ def quantize(
 
 
 def trained(
-    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path, device: str
-) -> dict[str, Any]:
+    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path, device: str,
+    what: str = "quantization-aware training",
+) -> dict[str, Any]:  # fmt: skip
     """Train with quantization from what the float model learned from, and its own answers if `quant.distill_weight`.
 
     The network gets the weights of the epoch, or of none, whose log loss on the validation part was lowest; without a
@@ -150,7 +151,7 @@ def trained(
     started = time.monotonic()
     tuned = fit(
         spec.changed(train=quant.recipe(spec.train.label_smoothing).plain()), data, network=quantized,
-        standardization=(checkpoint.mean, checkpoint.std), device=device, what="quantization-aware training",
+        standardization=(checkpoint.mean, checkpoint.std), device=device, what=what,
         teacher=alike if quant.distill_weight else None,
         before_epoch=lambda epoch: hold_ranges(quantized, epoch, quant),
         on_epoch=lambda row: keep_best(quantized, row, best_file) if len(data.validation) else None,

@@ -205,7 +205,7 @@ def diagnose(args: argparse.Namespace) -> None:
 COMMANDS = {
     "qat": (quantize, "calibrate, train with quantization, export and compare"),
     "ptq": (quantize, "calibrate, export and compare, without training"),
-    "export": (export, "write the float deploy form as ONNX, or files to deploy"),
+    "export": (export, "write the float deploy form as ONNX; or, by an option, files to deploy the integers"),
     "check": (check, "print what the backends reached, side by side"),
     "diagnose": (diagnose, "find the layers that cost most, or compare ways to quantize"),
 }
@@ -218,10 +218,13 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="quant/run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (call, text) in COMMANDS.items():
-        p = commands.add_parser(name, help=text)
-        p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
-        p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS))
-        p.add_argument("--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE")
+        p = commands.add_parser(name, help=text, description=text)
+        p.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="a trained run")
+        p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS), help="(default: brevitas)")
+        p.add_argument(
+            "--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE",
+            help="change one value of QuantSpec (system/spec.py), or data.root or temperature; may be repeated",
+        )  # fmt: skip
         add_common_options(p)
         if name == "export":
             p.add_argument("--whole", action="store_true", help="whole.onnx: int8.onnx from waveform to probabilities")

@@ -26,6 +26,7 @@ BLOCK_NAMES = {
     "convnext": "ConvNeXt blocks", "basic": "basic residual blocks", "broadcast": "broadcasted residual blocks",
     "rep_inception": "AudioRepInceptionNeXt blocks", "inception": "AudioInceptionNeXt blocks",
 }  # fmt: skip
+OF_ONE_WIDTH = ("resnext", "basic", "broadcast", "plain", "rep_inception_flat")  # blocks that widen nothing inside
 ACTIVATION_NAMES = {"silu": "Swish", "gelu": "GELU", "relu": "ReLU", "prelu": "PReLU", "hardswish": "hard-swish"}
 NORM_NAMES = {
     "batch": "BatchNorm alone, which costs nothing once deployed", "resnorm": "ResNorm", "layer": "LayerNorm",
@@ -85,8 +86,7 @@ def strides(spec: ModelSpec) -> str:
 
 
 def expansion(spec: ModelSpec) -> str:
-    expands = spec.block not in ("resnext", "basic", "broadcast", "plain", "rep_inception_flat")
-    return f"{spec.expansion:g} times" if expands else "not at all"
+    return "not at all" if spec.block in OF_ONE_WIDTH else f"{spec.expansion:g} times"
 
 
 ASPECTS = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from torch import nn
 
 from quant import qat
@@ -9,7 +12,7 @@ from quant.backend import load_backend
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
 from system.spec import ExperimentSpec
-from system.training import Trained, fit
+from system.training import Trained
 
 BACKEND = "brevitas"
 
@@ -17,27 +20,26 @@ BACKEND = "brevitas"
 def calibrated(spec: ExperimentSpec, data: PreparedData, trained: Trained) -> dict[str, float]:
     """log_loss (nats) and accuracy on the validation part, quantized and calibrated on training segments."""
     checkpoint = _checkpoint(spec, data, trained)
-    return qat.validate(_quantized(checkpoint, data), checkpoint, data)
+    return qat.validate(_quantized(checkpoint, data, qat.deployable(checkpoint)), checkpoint, data)
 
 
 def tuned(spec: ExperimentSpec, data: PreparedData, trained: Trained, device: str, what: str) -> dict[str, float]:
-    """The same after `quant.epochs` of quantization-aware training, or before it if that was no worse."""
+    """The same of what `quant/run.py qat` would export: the best epoch, or the calibrated network if that is better."""
     checkpoint = _checkpoint(spec, data, trained)
-    quantized = _quantized(checkpoint, data)
-    scores = qat.validate(quantized, checkpoint, data)
+    deployed = qat.deployable(checkpoint)
+    quantized = _quantized(checkpoint, data, deployed)
     if spec.quant.epochs == 0:
-        return scores
-    last = fit(
-        spec.changed(train=spec.quant.recipe().plain()), data, network=quantized,
-        standardization=(checkpoint.mean, checkpoint.std), device=device, what=what,
-    ).last  # fmt: skip
-    return min(scores, {"log_loss": last.log_loss, "accuracy": last.accuracy}, key=lambda found: found["log_loss"])
+        return qat.validate(quantized, checkpoint, data)
+    with tempfile.TemporaryDirectory() as folder:
+        history = qat.trained(checkpoint, data, quantized, deployed, Path(folder), device, what)
+    exported = history[history["exported"]]
+    return {"log_loss": exported["log_loss"], "accuracy": exported["accuracy"]}
 
 
 def _checkpoint(spec: ExperimentSpec, data: PreparedData, trained: Trained) -> Checkpoint:
     return Checkpoint(spec, data.classes, trained.mean, trained.std, trained.network.state_dict())
 
 
-def _quantized(checkpoint: Checkpoint, data: PreparedData) -> nn.Module:
+def _quantized(checkpoint: Checkpoint, data: PreparedData, deployed: nn.Module) -> nn.Module:
     batches = qat.calibration_inputs(checkpoint, data)
-    return qat.calibrated(checkpoint, qat.deployable(checkpoint), batches, load_backend(BACKEND))
+    return qat.calibrated(checkpoint, deployed, batches, load_backend(BACKEND))

@@ -31,7 +31,7 @@ def plot_pareto(path: Path, trials: Sequence[Record], budget: Budget) -> None:
             )  # fmt: skip
     front = front_of(pareto_of(trials), "macs")
     axes.step([t["macs"] / 1e6 for t in front], [t["log_loss"] for t in front], where="post", color="#d1495b",
-              label="Pareto front")  # fmt: skip
+              marker="o", markersize=9, fillstyle="none", label="Pareto front")  # fmt: skip
     for trial in front:
         axes.annotate(f"#{trial['number']}", (trial["macs"] / 1e6, trial["log_loss"]), xytext=(4, 5),
                       textcoords="offset points", fontsize=8)  # fmt: skip

@@ -24,6 +24,7 @@ from system.checkpoint import load_checkpoint
 from system.files import read_json, write_text
 from system.models.network import complexity
 from system.page.template import environment
+from system.progress import duration
 from system.spec import ExperimentSpec
 
 COORDINATES = 8  # choices among the parallel coordinates
@@ -62,7 +63,7 @@ def page(
         limits[quantity] = sorted({*limits.get(quantity, []), limit})
     rows = sorted(important, key=lambda name: -important[name]) or varied(complete)
     found = environment(Path(__file__).parent)
-    found.filters["described"] = described
+    found.filters |= {"described": described, "duration": duration}
     return found.get_template("report_page.html").render(
         title=f"Search within {title_of(budgets)}",
         run=run.name,

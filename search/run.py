@@ -43,24 +43,29 @@ def options(argv: list[str]) -> argparse.Namespace:
                         "front of loss, MACs and parameters; no winner is trained")  # fmt: skip
     parser.add_argument("--view", choices=("strictest", "exact", "torchinfo"), default="strictest",
                         help="how MACs are counted (default: the largest of the official views)")  # fmt: skip
-    parser.add_argument("--trials", type=_count, default=TRIALS, help=f"trials trained, over all restarts ({TRIALS})")
-    parser.add_argument("--epochs", type=_count, default=EPOCHS, help=f"epochs of a trial that is not stopped early "
-                        f"({EPOCHS})")  # fmt: skip
-    parser.add_argument("--final-epochs", type=_count, help="epochs of the winner's training (the recipe's)")
+    parser.add_argument("--trials", type=_count, default=TRIALS, metavar="N",
+                        help=f"trials trained, over all restarts (default: {TRIALS})")  # fmt: skip
+    parser.add_argument("--epochs", type=_count, default=EPOCHS, metavar="N",
+                        help=f"epochs of a trial that is not stopped early (default: {EPOCHS})")  # fmt: skip
+    parser.add_argument("--final-epochs", type=_count, metavar="N",
+                        help="epochs of the winner's training (default: train.epochs)")  # fmt: skip
     parser.add_argument("--objective", choices=("float", "int8"), default="float",
                         help="score trials as float networks (default), or after calibration to INT8")  # fmt: skip
     parser.add_argument("--finalists", type=_count, default=1, metavar="N",
                         help="train the best N again before one of them wins, as long as the winner, with new "
-                        "seeds and validation parts (1: do not)")  # fmt: skip
-    parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space")
-    parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (10) with "
-                        "their cost and what the budget buys; train nothing")  # fmt: skip
+                        "seeds and validation parts (default: 1, which does not)")  # fmt: skip
+    parser.add_argument("--space", type=Path, metavar="FILE.yaml", help="narrow the search space: a mapping from "
+                        "row of search/space.py to a list of its values")  # fmt: skip
+    parser.add_argument("--dry-run", type=_count, nargs="?", const=10, metavar="N", help="print N candidates (default: "
+                        "10) with their cost and what the budget buys; train nothing")  # fmt: skip
     parser.add_argument("--explain", action=_Explain, type=Path, metavar="runs/NAME", help="say in words how the "
                         "network of a run differs from KT's final one, and end")  # fmt: skip
-    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, which share the cores (1)")
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, which share the cores "
+                        "(default: 1)")  # fmt: skip
     parser.add_argument("--storage", metavar="URL", help="where the study is, for machines to share (default: study.db "
                         "in the run folder)")  # fmt: skip
-    parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its storage")
+    parser.add_argument("--study", default="search", metavar="NAME", help="name of the study in its storage "
+                        "(default: search)")  # fmt: skip
     parser.add_argument("--reclaim", action="store_true", help="no other machine works on this study: take its trials "
                         "that other machines began")  # fmt: skip
     parser.add_argument(

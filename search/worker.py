@@ -22,7 +22,7 @@ from search.storage import begin, end, trials_of
 from system.budget import Budget
 from system.dataset import PreparedData, prepare
 from system.errors import RunError
-from system.progress import silent
+from system.progress import duration, silent
 from system.spec import ExperimentSpec
 
 SAME_FAILURES = 3
@@ -141,9 +141,9 @@ def describe(record: dict[str, Any], best: dict[str, Any] | None, count: int, wa
     if record["log_loss"] is not None:
         text += f", log loss {record['log_loss']:.4f}, accuracy {record['accuracy']:.3f}"
     if record["seconds"] is not None:
-        text += f", {record['seconds']:.0f} s"
+        text += f", {duration(record['seconds'])}"
     if "reason" in record:
         text += f" ({record['reason']})"
     if best is not None:
-        text += f"; best so far #{best['number']} {best['log_loss']:.4f}; about {left:.0f} s of trials left"
+        text += f"; best so far #{best['number']} {best['log_loss']:.4f}; about {duration(left)} of trials left"
     return text

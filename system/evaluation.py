@@ -272,7 +272,7 @@ def drawn_sources(units: int, seed: int, resamples: int = RESAMPLES) -> Iterator
 
 
 def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
-    """Draw the confusion matrix of `scores` as shares of each true class; the format is `path`'s suffix."""
+    """Draw the confusion matrix of `scores` in percent of each true class; the format is `path`'s suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -283,7 +283,7 @@ def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    image = axes.imshow(100 * shares, vmin=0, vmax=100, cmap="Blues")
     # a class may be named with dollar signs
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(classes)), classes, parse_math=False)
@@ -295,5 +295,5 @@ def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = f"{100 * shares[row, column]:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=axes, label="share of the true class")
+    figure.colorbar(image, ax=axes, label="% of the true class")
     write_with(path, lambda part: figure.savefig(part, dpi=120))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 from pathlib import Path
 from typing import Any
 
 from system.config import load_yaml, override, parse
 from system.errors import ConfigError
-from system.recipes import resolved
+from system.recipes import RECIPES, resolved
 from system.spec import ExperimentSpec
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
     """--config, --set and, if `data`, --dataset, --data-root and --skip-bad."""
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment (default: the KT report's)")
-    parser.add_argument("--recipe", metavar="NAME", help="train by a published recipe of system/recipes.py, whole")
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment, such as one of "
+                        "system/configs (default: the KT report's)")  # fmt: skip
+    parser.add_argument("--recipe", metavar="NAME", help=f"train by a published recipe, whole: {', '.join(RECIPES)}")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",
@@ -28,7 +33,8 @@ def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """--device and --seed, which every command takes, also those that compute nothing at random."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="where to compute (default: auto, a GPU where there is one)")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the run's, or 0)")
 
 
@@ -37,7 +43,8 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
 
     Raises ConfigError listing every fault.
     """
-    config = resolved(load_yaml(args.config) if args.config else {}, getattr(args, "recipe", None), str(args.config))
+    read = load_yaml(_existing(args.config)) if args.config else {}
+    config = resolved(read, getattr(args, "recipe", None), str(args.config))
     config.pop("provenance", None)
     settings = list(args.settings)
     if args.seed is not None:
@@ -62,6 +69,16 @@ def experiment(args: argparse.Namespace, **sections: dict[str, object]) -> Exper
     if responses is not None and not Path(responses).expanduser().is_dir():
         raise ConfigError(f"augment.impulse_responses: expected a folder, found none at {responses}")
     return spec
+
+
+def _existing(config: Path) -> Path:
+    """Raises ConfigError for a file that is not there, with the published experiment that may be meant."""
+    if not config.exists():
+        published = {path.stem: path for path in CONFIGS.glob("*.yaml")}
+        near = difflib.get_close_matches(config.stem, published, n=1)
+        hint = f"; did you mean {os.path.relpath(published[near[0]])}?" if near else ""
+        raise ConfigError(f"--config {config} does not exist{hint}")
+    return config
 
 
 def _as_begun(config: dict[str, Any]) -> dict[str, Any]:

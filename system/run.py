@@ -134,43 +134,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    if args.model and args.model.endswith((".onnx", ".ort")):
-        predict_onnx(args)
-        return
-    if not args.run and not args.checkpoint:
-        raise ConfigError("predict: expected one of --run, --checkpoint and --model FILE.onnx, found none")
-    if args.hop is not None or args.rate is not None or args.format or Path("-") in args.files:
-        raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
-    from system.checkpoint import load_checkpoint
-    from system.data.audio import recordings_in
-    from system.options import check_device
-    from system.prediction import float_run
+    from system.prediction.command import predict
 
-    device = check_device(args.device)
-    checkpoint = load_checkpoint(args.checkpoint or args.run / "best" / "model.safetensors")
-    if args.model:
-        from system.models.catalog import model_spec
-
-        found = checkpoint.spec.model.plain()
-        if other := [key for key, value in model_spec(args.model).plain().items() if value != found[key]]:
-            raise RunError(f"--model {args.model}: the checkpoint holds another network, by its {', '.join(other)}")
-    files = list(recordings_in(args.files))
-    if args.embeddings:
-        from system.prediction.embeddings import write_embeddings
-
-        print(write_embeddings(args.embeddings, checkpoint, files, device))
-        return
-    float_run.predict(checkpoint, files, device)
-
-
-def predict_onnx(args: argparse.Namespace) -> None:
-    if args.checkpoint or args.embeddings:
-        raise ConfigError(f"--model {args.model}: a file is complete; leave --checkpoint and --embeddings out")
-    if args.device == "cuda":
-        raise ConfigError(f"--model {args.model}: expected --device cpu or auto, found cuda; ONNX files run on the CPU")
-    from system.prediction.onnx_file import Pcm, predict
-
-    predict(Path(args.model), args.files, args.run, args.hop, Pcm(args.rate, args.format or "s16le"))
+    predict(args)
 
 
 def mixtures(args: argparse.Namespace) -> None:
@@ -287,10 +253,10 @@ def main(argv: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(call: Callable[[argparse.Namespace], None], text: str, run: bool = False) -> argparse.ArgumentParser:
-        p = commands.add_parser(call.__name__, help=text)
+        p = commands.add_parser(call.__name__, help=text, description=text)
         add_common_options(p)
         if run:
-            p.add_argument("--run", type=Path, required=True, metavar="runs/NAME")
+            p.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="the run's folder")
         p.set_defaults(call=call)
         return p
 
@@ -310,10 +276,10 @@ def main(argv: list[str]) -> None:
                    help="change the fine-tuning, such as train.epochs=10 (default: a third of the run's epochs at a "
                    "tenth of its learning rate)")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
-    p.add_argument("--part", choices=("validation", "test"), default="validation")
+    p.add_argument("--part", choices=("validation", "test"), default="validation", help="(default: validation)")
     p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")
     which = p.add_mutually_exclusive_group()
-    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    which.add_argument("--run", type=Path, metavar="runs/NAME", help="label by the float network of a run")
     which.add_argument("--checkpoint", type=Path, metavar="FILE.safetensors", help="a run's model, wherever it is")
     p.add_argument("--model", metavar="FILE.onnx|NAME",
                    help="label by this .onnx or .ort file alone; or refuse another network than NAME")  # fmt: skip
@@ -324,10 +290,11 @@ def main(argv: list[str]) -> None:
     p.add_argument("--embeddings", type=Path, metavar="FILE.npz",
                    help="write embeddings of recordings, segments and time steps, not labels "
                    "(system/prediction/embeddings.py)")  # fmt: skip
+    p.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and name them")
     p.add_argument("files", nargs="+", type=Path, metavar="a.wav", help="or folders; with FILE.onnx also - (a stream)")
     p = command(complexity, "parameters and MACs of the named models, in every official view")
     which = p.add_mutually_exclusive_group(required=True)
-    which.add_argument("--all", action="store_true")
+    which.add_argument("--all", action="store_true", help="every named model")
     which.add_argument("--model", metavar="NAME", help="also layer by layer, with the reasons for each difference")
     which.add_argument("--config", type=Path, metavar="FILE.yaml", help="the network of an experiment")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -339,7 +306,7 @@ def main(argv: list[str]) -> None:
     p = command(throughput, "clips per second of named models or of a run, before and after re-parameterization")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--model", nargs="+", metavar="NAME", help="default: those of paper 001 and a small one")
-    which.add_argument("--run", type=Path, metavar="runs/NAME")
+    which.add_argument("--run", type=Path, metavar="runs/NAME", help="the network of a run")
     p.add_argument("--forms", nargs="+", choices=("train", "merged", "deploy"), default=["train", "merged", "deploy"],
                    help="the first is what the others are compared with")  # fmt: skip
     p.add_argument("--json", action="store_true", help="everything, for programs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import os
 import resource
@@ -80,6 +82,10 @@ MISTAKES = {  # name -> (words, what the line must say)
     "two faults": ([*TRAIN, "--run", "r", "--set", "train.epochs=0", "--set", "sed=1"], "sed: unknown key"),
     "no setting": ([*TRAIN, "--run", "r", "--set", "epochs"], "--set epochs: expected section.key=value"),
     "no config": ([*TRAIN, "--run", "r", "--config", "none.yaml"], "none.yaml does not exist"),
+    "a config by its name": (
+        [*TRAIN, "--run", "r", "--config", "kt_finel"],
+        "--config kt_finel does not exist; did you mean",
+    ),
     "no run": (["system/run.py", "evaluate", "--run", "nowhere"], "--run nowhere: no such run folder"),
     "unknown model": (["system/run.py", "complexity", "--model", "kt_finel"], "did you mean 'kt_final'?"),
     "bad budget": ([*SEARCH, "--budget", "128k"], "budget '128k': cannot read '128k'; expected limits joined by '_'"),
@@ -161,6 +167,27 @@ def test_help_from_another_folder(script: str, tmp_path: Path, place: Place) -> 
     done = place.call(script, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: {script}")
+
+
+class Parsed(Exception):
+    """In place of what a command does."""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_what_every_option_is(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
+        raise Parsed(parser)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    with pytest.raises(Parsed) as caught:
+        importlib.import_module(script.removesuffix(".py").replace("/", ".")).main([])
+    actions = caught.value.args[0]._actions
+    commands = next(
+        (a.choices for a in actions if isinstance(a, argparse._SubParsersAction)), {"": caught.value.args[0]}
+    )
+    bare = [(name, a.dest) for name, parser in commands.items() for a in parser._actions if not a.help]
+    assert bare == []
+    assert all(parser.description for parser in commands.values())
 
 
 @pytest.mark.parametrize(

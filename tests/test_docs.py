@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import inspect
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import pytest
 
@@ -53,6 +60,45 @@ def test_every_link_meets_a_file_and_a_heading(name: str) -> None:
             assert heading in anchors(PAGES[target.relative_to(ROOT).as_posix()]), link
 
 
+class Parsed(Exception):
+    """In place of what a command does."""
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Script and words of each command in the blocks of a page."""
+    for block in re.findall(r"^```[a-z]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        given = dict(re.findall(r'^(\w)="(.*)"$', block, re.MULTILINE))
+        for line in block.replace("\\\n", " ").splitlines():
+            if shown := re.search(rf"^[^#]*python ((?:{STAGES})/\w+\.py .*)", line):
+                yield shlex.split(Template(shown[1]).safe_substitute(given), comments=True)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_is_one_that_its_script_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = argparse.ArgumentParser.parse_args
+
+    def stop(parser: argparse.ArgumentParser, *words: Any) -> None:
+        read(parser, *words)
+        raise Parsed
+
+    def explained(*_: object) -> None:  # search --explain ends while it is read
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr("search.explain.explain", explained)
+    shown = list(commands(PAGES[name]))
+    assert len(shown) > 1 or name == "docs/networks.md"
+    for script, *words in shown:
+        main = importlib.import_module(script.removesuffix(".py").replace("/", ".")).main
+        monkeypatch.setattr("sys.argv", [script, *words])
+        try:
+            with pytest.raises(Parsed):
+                main(*[words] * len(inspect.signature(main).parameters))
+        except SystemExit as ended:
+            if ended.code != 0:  # as that of --help
+                pytest.fail(" ".join([script, *words]))
+
+
 def test_every_page_and_picture_is_linked() -> None:
     linked = {
         (ROOT / name).parent.joinpath(link.partition("#")[0]).resolve()
@@ -64,13 +110,15 @@ def test_every_page_and_picture_is_linked() -> None:
 
 
 def test_the_search_space_is_the_one_that_its_module_writes() -> None:
-    assert table() in PAGES["docs/searching.md"], "python -m search.space prints it as it is"
+    assert table() in PAGES["docs/searching.md"], "put there what python -m search.space prints"
 
 
 def test_the_table_of_networks_is_the_one_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print_markdown(catalog_report(list(CATALOG)))
     printed = capsys.readouterr().out.strip()
-    assert printed in PAGES["docs/networks.md"], "python system/run.py complexity --all --markdown prints it as it is"
+    assert printed in PAGES["docs/networks.md"], (
+        "put there what python system/run.py complexity --all --markdown prints"
+    )
 
 
 def test_numbers_on_the_front_page_are_those_of_the_results() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks import ablation, accuracy, accuracy_report
 from benchmarks.side_by_side import Job, PerClip, differences, joined, make, pooled
+from system.augment.table import AUGMENTATIONS, names_of
 from system.errors import RunError
 from system.evaluation import Predictions
+from system.spec import AugmentSpec
 
 CLASSES = ("a", "b", "c")
 
@@ -166,6 +168,16 @@ def test_a_trick_is_added_alone_and_taken_out_alone() -> None:
         [0.0, "none", 0.0], [0.3, "ema", 6.0], [0.3, "none", 0.0], [0.0, "ema", 6.0], [0.0, "ema", 6.0],
         [0.3, "none", 0.0],
     ]  # fmt: skip
+
+
+def test_every_augmentation_is_tried_and_none_is_in_the_plain_training() -> None:
+    found = ablation.tricks(argparse.Namespace(device_irs="irs", teacher=[], tricks=None))
+    tried = {key for settings in found.values() for key in settings}
+    assert {f"augment.{key}" for row in AUGMENTATIONS.values() for key in row.usual} <= tried
+    assert found["device responses"] == {"augment.impulse_responses": "irs"}
+    recipe = AugmentSpec(**{key: value for row in AUGMENTATIONS.values() for key, value in row.usual.items()})
+    plain = {key.removeprefix("augment."): value for key, value in ablation.PLAIN.items() if "augment." in key}
+    assert names_of(recipe.changed(**plain)) == []
 
 
 def test_networks_that_differ_between_folds_show_the_least_and_the_most() -> None:

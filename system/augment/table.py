@@ -1,9 +1,13 @@
-"""Every augmentation: when it is on, what it changes, and the order in which they act."""
+"""Every augmentation: when it is on, what it changes, how it is usually tried, and the order in which they act.
+
+A new one is a field of AugmentSpec (system/spec.py), 0 by default, and a row here: tests, `benchmarks/ablation.py` and
+`benchmarks/augment_speed.py` run over the rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +39,7 @@ class Around(NamedTuple):
 class Augmentation(NamedTuple):
     on: Callable[[AugmentSpec], bool]
     stage: Stage  # `recording`: while samples are read, by system/data/recordings.py
+    usual: Mapping[str, Any]  # fields of AugmentSpec by which it is on, as an ablation tries it
     apply: Callable[[Batch, Around], Batch] | None = None
 
 
@@ -82,22 +87,31 @@ def _spec_augment(batch: Batch, around: Around) -> Batch:
 
 
 AUGMENTATIONS = {  # in the order they act
-    "random crops": Augmentation(lambda spec: spec.random_crop, "recording"),
-    "speed perturbation": Augmentation(lambda spec: spec.speed != (1.0, 1.0), "waveform", _speed),
-    "device impulse responses": Augmentation(
-        lambda spec: spec.impulse_responses is not None and spec.impulse_response_p > 0, "waveform", _devices
+    "random crops": Augmentation(lambda spec: spec.random_crop, "recording", {"random_crop": True}),
+    "speed perturbation": Augmentation(
+        lambda spec: spec.speed != (1.0, 1.0), "waveform", {"speed": [0.9, 1.1]}, _speed
     ),
-    "random gain": Augmentation(lambda spec: spec.gain_db > 0, "spectrogram", _gain),
-    "time rolling": Augmentation(lambda spec: spec.roll_seconds > 0, "spectrogram", _roll),
-    "time warping": Augmentation(lambda spec: spec.time_warp_frames > 0, "spectrogram", _time_warp),
-    "Freq-MixStyle": Augmentation(lambda spec: spec.mixstyle_p > 0, "spectrogram", _mixstyle),
-    "mixup": Augmentation(lambda spec: spec.mixup_alpha > 0, "spectrogram", _mixup),
+    "device impulse responses": Augmentation(
+        lambda spec: spec.impulse_responses is not None and spec.impulse_response_p > 0,
+        "waveform",
+        {"impulse_responses": "FOLDER"},  # whoever tries it names one
+        _devices,
+    ),
+    "random gain": Augmentation(lambda spec: spec.gain_db > 0, "spectrogram", {"gain_db": 6.0}, _gain),
+    "time rolling": Augmentation(lambda spec: spec.roll_seconds > 0, "spectrogram", {"roll_seconds": 0.1}, _roll),
+    "time warping": Augmentation(
+        lambda spec: spec.time_warp_frames > 0, "spectrogram", {"time_warp_frames": 5}, _time_warp
+    ),
+    "Freq-MixStyle": Augmentation(lambda spec: spec.mixstyle_p > 0, "spectrogram", {"mixstyle_p": 0.4}, _mixstyle),
+    "mixup": Augmentation(lambda spec: spec.mixup_alpha > 0, "spectrogram", {"mixup_alpha": 0.3}, _mixup),
     "SpecAugment": Augmentation(
         lambda spec: spec.frequency_masks * spec.frequency_mask_bands + spec.time_masks * spec.time_mask_frames > 0,
         "spectrogram",
+        {"time_masks": 2, "time_mask_frames": 2, "frequency_masks": 2, "frequency_mask_bands": 8},
         _spec_augment,
     ),
 }
+NOTHING = AugmentSpec(time_masks=0, frequency_masks=0)  # the defaults are the KT report's, which has SpecAugment
 
 
 def names_of(spec: AugmentSpec) -> list[str]:

@@ -86,16 +86,39 @@ def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
 
     Raises DataError for a missing file and Damaged for one that cannot be read whole.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read: {error.strerror}") from None
+    content = _bytes_of(path)
     checksum = hashlib.blake2b(content, digest_size=16).hexdigest()
     mono, rate = _decode(path, content)
     del content  # a long recording is there once only while it is resampled
     return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ"), checksum
+
+
+def undamaged(paths: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
+    """Those of some recordings that can be read whole, and what is wrong with the others.
+
+    Raises DataError for a missing file, and where none can be read.
+    """
+    whole, damages = [], []
+    with progress("looking for damage", len(paths), unit="recordings") as step:
+        for path in paths:
+            try:
+                _decode(path, _bytes_of(path))
+                whole.append(path)
+            except Damaged as damage:
+                damages.append(damage)
+            step(1)
+    if not whole:
+        raise DataError(f"{damages[0]}; of {len(paths)} recordings none can be read")
+    return whole, damages
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _decode(path: Path, content: bytes) -> tuple[np.ndarray, int]:

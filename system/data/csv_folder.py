@@ -48,6 +48,8 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
         raise DataError(
             f"{root / META}: data.fold is {data.fold}, but the folds found are {', '.join(map(str, sorted(folds)))}"
         )
+    if len(folds) == 1:
+        raise DataError(f"{root / META}: expected at least two folds, one of them to test on, found only {data.fold}")
     training = [clip for clip, fold in listed if fold != data.fold]
     test = [clip for clip, fold in listed if fold == data.fold]
     shared = {clip.source for clip in training} & {clip.source for clip in test}

@@ -72,12 +72,6 @@ DATASETS: Registry[Loader] = Registry("data set")
 """name -> loader(data spec, seed)"""
 
 
-def describe_datasets() -> str:
-    """One line per registered data set, for a command's --help: its name and the loader's first sentence."""
-    lines = [f"{name}: {(loader.__doc__ or '').strip().splitlines()[0]}" for name, loader in sorted(DATASETS.items())]
-    return "\n".join(lines)
-
-
 def data_root(data: DataSpec) -> Path:
     """The data set's folder. Raises DataError if none is given or it is no folder."""
     if data.root is None:

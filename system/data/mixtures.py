@@ -112,7 +112,7 @@ def deal(clips: Sequence[Clip], spec: MixtureSpec, fold: int, root: Path) -> lis
     if len(of_source) < spec.pools:
         raise DataError(
             f"{root}, fold {fold}: expected at least {spec.pools} sources, one for each pool, found {len(of_source)}; "
-            "ask for fewer pools"
+            f"ask for fewer by --set pools={len(of_source)}"
         )
     order = np.random.default_rng((spec.seed, fold % FOLDS)).permutation(len(of_source))
     sources = sorted((list(of_source.values())[i] for i in order), key=len, reverse=True)

@@ -223,7 +223,6 @@ def _silent(n: int = 1, note: str = "") -> None:
     """Progress of a process that is not the first."""
 
 
-
 def run_epochs(
     module: Classifier, training: Dataset, validation: Dataset | None, report: Report, *, device: str, devices: int,
     nodes: int,

@@ -42,7 +42,7 @@ from system.data.cache import build_once, cache_folder, digest
 from system.data.recordings import runs
 from system.dataset import PreparedData, Segments, samples_of
 from system.errors import ConfigError, DataError
-from system.evaluation import Predictions
+from system.evaluation import PROBABILITY_FLOOR, Predictions
 from system.features import LogMel
 from system.learning.pretrained import check_fold, checkpoint_file
 from system.progress import progress
@@ -56,7 +56,6 @@ DAMAGE = (ValueError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zl
 """What numpy raises, from random bytes in a file on; a single array, which is no archive, is the TypeError."""
 
 WINDOWS_AT_ONCE = 128
-LEAST = 1e-9  # probability that the logarithm of a file's is taken of
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ def _from_file(path: Path, data: PreparedData, part: Segments, what: str) -> np.
     if path.suffix == ".csv":
         read = Predictions.read_csv(path)
         filename, segment, classes = list(read.filename), read.segment.tolist(), read.classes
-        logits = np.log(np.maximum(read.probabilities, LEAST))
+        logits = np.log(np.maximum(read.probabilities, PROBABILITY_FLOOR))
     else:
         filename, segment, classes, logits = _arrays(path)
     columns = _columns(path, classes, data.classes)

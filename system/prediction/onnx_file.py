@@ -242,9 +242,7 @@ def timed(classifier: Classifier, windows: Iterable[Window], batch: int) -> Iter
         yield from run()
 
 
-def smoothed(
-    found: Iterable[tuple[int, np.ndarray, float]], window: int
-) -> Iterator[tuple[int, np.ndarray, float]]:
+def smoothed(found: Iterable[tuple[int, np.ndarray, float]], window: int) -> Iterator[tuple[int, np.ndarray, float]]:
     """What `timed` found in the whole of a recording, with its probabilities over time."""
     start, probabilities, seconds = zip(*found, strict=True)
     yield from zip(start, over_time(np.array(probabilities), window), seconds, strict=True)

@@ -395,6 +395,7 @@ def test_files_that_cannot_predict_are_refused(run: Path, quantized: Quantized, 
         (["--model", "M.onnx", "--device", "cuda", "a.wav"], "--device"),
         (["--model", "M.onnx", "none.wav"], "does not exist"),
         (["--run", "RUN", "-"], "standard input"),
+        (["--model", "M.onnx", "--skip-bad", "-"], "--skip-bad"),
         (["--run", "RUN", "--hop", "1", "a.wav"], "--hop"),
     ],
 )

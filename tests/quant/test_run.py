@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from tests import tiny
 
 from .conftest import random_network
 from .light import LightBackend
+from .test_backends import loaded
 
 SPEC = tiny.experiment(quant={"epochs": 1, "calibration_segments": 16, "batch_size": 16})
 FILES = {"float.onnx", "int8.onnx", "parity.json", "complexity.json", "scores.json", "predictions.csv"}
@@ -185,8 +185,7 @@ def test_repairs_are_part_of_the_recipe_and_of_what_is_kept(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("backend", [name for name, row in BACKENDS.items() if row.trains])
 def test_training_keeps_the_better_of_the_two(run: Path, backend: str) -> None:
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed; it comes with the extra {BACKENDS[backend].extra}")
+    loaded(backend)
     main(["qat", "--run", str(run), "--backend", backend])
     parity = json.loads((run / "quant" / backend / "parity.json").read_text())
     history = parity["validation"]

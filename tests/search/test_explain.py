@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from search import run as command
-from search.explain import ASPECTS, against_kt, explain, explanation
+from search.explain import ASPECTS, OF_ONE_WIDTH, against_kt, explain, explanation
 from search.known_designs import KNOWN_DESIGNS
 from search.space import SPACE, spec_of
 from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.errors import TinySceneError
 from system.files import write_json
+from system.models.blocks import BLOCKS
 from system.models.catalog import model_spec
 from system.models.network import build, complexity
 from system.spec import ExperimentSpec, ModelSpec
@@ -32,6 +33,15 @@ def test_kt_final_differs_from_itself_in_nothing() -> None:
     assert said.count("; in KT final: ") == said.count("As in KT final: ") == 1  # what a value sees, said of both
     assert "As in KT final: the stem is one convolution of 5x5 with stride 2x1" in said
     assert "(0% more)" in said
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_widens_where_another_expansion_costs_more(block: str) -> None:
+    sizes = {
+        complexity(ModelSpec(block=block, sub_bands=1, expansion=expansion), (1, 80, 51), 10, "train").params
+        for expansion in (1.0, 4.0)
+    }
+    assert (len(sizes) == 1) == (block in OF_ONE_WIDTH), "OF_ONE_WIDTH is in search/explain.py"
 
 
 def test_what_differs_is_said_with_what_kt_has() -> None:

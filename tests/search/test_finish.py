@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from quant.backend import load_backend
+from quant.qat import quantize
 from search import finalists, live, objective
 from search.int8 import calibrated, tuned
 from search.storage import WORKER, begin, record_of, trials_of
+from system.checkpoint import Checkpoint
 from system.dataset import prepare
 from system.training import fit as train
 from tests import tiny
@@ -171,6 +174,22 @@ def test_scores_after_calibration_and_after_training_with_quantization() -> None
     assert after["log_loss"] != trained.last.log_loss
     assert after["log_loss"] == pytest.approx(trained.last.log_loss, rel=0.5)
     assert tuned(spec, data, trained, "cpu", "tuning")["log_loss"] <= after["log_loss"]
+
+
+def test_a_finalist_is_quantized_as_its_winner_will_be(tmp_path: Path) -> None:
+    """With the label smoothing of its recipe, the float model's answers, and the best of its epochs."""
+    spec, data = tiny.experiment(epochs=2), tiny.data(24, 12, 12)
+    spec = spec.changed(
+        train={**spec.train.plain(), "label_smoothing": 0.3},
+        quant={"epochs": 3, "calibration_segments": 24, "learning_rate": 0.05, "distill_weight": 0.9},
+    )
+    trained = train(spec, data, device="cpu")
+    checkpoint = Checkpoint(spec, data.classes, trained.mean, trained.std, trained.network.state_dict())
+    parity = quantize(checkpoint, data, load_backend("brevitas"), tmp_path / "int8", train=True, device="cpu")
+    history = parity["validation"]
+    exported = history[history["exported"]]
+    found = tuned(spec, data, trained, "cpu", "tuning")
+    assert found == {key: exported[key] for key in ("log_loss", "accuracy")}
 
 
 def test_an_int8_search_goes_by_the_quantized_scores(

@@ -138,7 +138,14 @@ def test_a_study_without_a_finished_trial_has_a_page(tmp_path: Path) -> None:
     text = page(tmp_path, trials, {}, tiny.experiment(), 3, [Budget.parse("1k_params")])
     assert "No trial has finished yet" in text
     assert "failed 1 times: &lt;b&gt;broken" in text
+    assert "1 s of training" in text
+    assert "but the winner's test score" in text
     assert Outline(text).open == []
+
+
+def test_the_page_of_a_front_speaks_of_no_winner(tmp_path: Path) -> None:
+    levels = [Budget.parse(text) for text in ("1k_params", "2k_params")]
+    assert "winner" not in page(tmp_path, [], {}, tiny.experiment(), 3, levels)
 
 
 def test_the_winner_s_test_score_stands_beside_its_validation_score(

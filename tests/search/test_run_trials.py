@@ -19,7 +19,7 @@ from search.report import best_of, pareto_of
 from search.storage import INTERRUPTED, trials_of, was_trained
 from system.budget import Budget
 from system.errors import DataError, RunError, TrainingError
-from system.spec import ExperimentSpec
+from system.spec import ExperimentSpec, ModelSpec
 from tests.search.conftest import MadeUpFit, Search, loss_of
 
 
@@ -242,3 +242,12 @@ def test_a_pruned_trial_is_not_told_a_value(search: Search, fit: MadeUpFit) -> N
     search.until(5)
     told = {trial.state: trial.user_attrs.get("epochs") for trial in search.study.trials if was_trained(trial)}
     assert told == {TrialState.COMPLETE: 2, TrialState.PRUNED: 1}
+
+
+def test_the_line_of_a_trial_tells_hours_as_hours() -> None:
+    record = {
+        "number": 3, "state": "COMPLETE", "spec": ModelSpec().plain(), "params": 1000, "macs": 2_000_000,
+        "log_loss": 1.0, "accuracy": 0.5, "seconds": 600.0,
+    }  # fmt: skip
+    said = worker.describe(record, record, 4, 60, 14_000.0)
+    assert ", log loss 1.0000, accuracy 0.500, 10 min; best so far #3 1.0000; about 3.9 h of trials left" in said

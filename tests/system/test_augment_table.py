@@ -7,28 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from system.augment.table import AUGMENTATIONS, Around, Batch, augmented, names_of, reads_samples
+from system.augment.table import AUGMENTATIONS, NOTHING, Around, Batch, augmented, names_of, reads_samples
 from system.config import parse
 from system.errors import ConfigError
 from system.spec import AugmentSpec, ExperimentSpec
 from tests import tiny
 
-OFF: dict[str, Any] = {"time_masks": 0, "frequency_masks": 0}
-SWITCHES: dict[str, dict[str, Any]] = {
-    "random crops": {"random_crop": True},
-    "speed perturbation": {"speed": (0.5, 1.5)},
-    "device impulse responses": {"impulse_responses": "folder", "impulse_response_p": 0.5},
-    "random gain": {"gain_db": 6.0},
-    "time rolling": {"roll_seconds": 0.05},
-    "time warping": {"time_warp_frames": 3},
-    "Freq-MixStyle": {"mixstyle_p": 0.5},
-    "mixup": {"mixup_alpha": 0.4},
-    "SpecAugment": {"time_masks": 2, "frequency_masks": 2},
-}
+SWITCHES = {name: dict(row.usual) for name, row in AUGMENTATIONS.items()}
 
 
 def around(**fields: Any) -> Around:
-    return Around(tiny.experiment(augment=AugmentSpec(**{**OFF, **fields})), torch.zeros(16), 1, 4)
+    return Around(tiny.experiment(augment=NOTHING.changed(**fields)), torch.zeros(16), 1, 4)
 
 
 def batch(stage: str) -> Batch:
@@ -38,21 +27,17 @@ def batch(stage: str) -> Batch:
     return Batch(torch.randn(shape, generator=generator), target, torch.zeros(12, dtype=torch.long), target.flip(1))
 
 
-def test_the_switches_here_are_of_every_row_in_order() -> None:
-    assert list(SWITCHES) == list(AUGMENTATIONS)
-
-
 def test_the_report_s_default_is_spec_augment_alone() -> None:
     spec = AugmentSpec()
     assert (spec.time_masks, spec.time_mask_frames, spec.frequency_masks, spec.frequency_mask_bands) == (2, 2, 2, 8)
     assert names_of(spec) == ["SpecAugment"]
-    assert names_of(AugmentSpec(**OFF)) == names_of(AugmentSpec(time_mask_frames=0, frequency_mask_bands=0)) == []
+    assert names_of(NOTHING) == names_of(AugmentSpec(time_mask_frames=0, frequency_mask_bands=0)) == []
     assert names_of(AugmentSpec(impulse_response_p=0.6)) == ["SpecAugment"]  # a recipe has no folder
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_one_is_on_by_its_own_fields(name: str) -> None:
-    spec = AugmentSpec(**{**OFF, **SWITCHES[name]})
+    spec = NOTHING.changed(**SWITCHES[name])
     assert names_of(spec) == [name]
     assert reads_samples(spec) == (AUGMENTATIONS[name].stage != "spectrogram")
 

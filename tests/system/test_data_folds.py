@@ -1,5 +1,7 @@
 """The validation split: by source, stratified, and no class lost."""
 
+import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from system.data.folds import DATASETS, Clip, describe_datasets, split_folds, split_validation
+import system.data
+from system.data.folds import DATASETS, Clip, split_folds, split_validation
 from system.errors import ConfigError, DataError
+from system.options import add_experiment_options
 from system.spec import DataSpec
 
 
@@ -102,9 +106,20 @@ def test_empty_parts() -> None:
 
 def test_registry() -> None:
     assert {"made", "tau2022", "csv"} <= set(DATASETS)
-    assert len(describe_datasets().splitlines()) == len(DATASETS)
     with pytest.raises(ConfigError, match="did you mean 'tau2022'"):
         DATASETS["tau2020"]
+
+
+def test_every_module_of_a_data_set_is_imported_and_told() -> None:
+    folder = Path(system.data.__file__).parent
+    modules = {
+        path.stem for path in folder.glob("*.py") if re.search(r"^@DATASETS\.add", path.read_text(), re.MULTILINE)
+    }
+    assert modules == set(system.data.__all__), "a data set is found once system/data/__init__.py imports its module"
+    parser = argparse.ArgumentParser()
+    add_experiment_options(parser)
+    told = next(action.help or "" for action in parser._actions if action.dest == "dataset")
+    assert [name for name in DATASETS if name not in told] == [], "the help of --dataset is in system/options.py"
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "made"])

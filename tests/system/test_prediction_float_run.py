@@ -13,12 +13,13 @@ import soundfile
 import torch
 
 from system import progress as progress_module
-from system.checkpoint import Checkpoint
+from system.checkpoint import Checkpoint, save_checkpoint
 from system.errors import DataError
 from system.models.network import build
 from system.prediction import float_run
 from system.prediction.float_run import predict
 from system.prediction.label_lines import labelling
+from system.run import main
 from tests import tiny
 
 BANDS, FRAMES = tiny.FEATURES.n_mels, tiny.FEATURES.frames(tiny.SECONDS)
@@ -60,6 +61,24 @@ def test_a_damaged_recording_takes_nothing_from_those_before(
     assert len(printed) == (1 if events else 3)
     if events:
         assert printed[0][1:] == ["0", "0.5", "airport"], "the recording ends before the third segment does"
+
+
+def test_damaged_recordings_are_left_out_where_that_is_asked_for(
+    checkpoint: Checkpoint, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files[-1].write_bytes(b"RIFF")
+    save_checkpoint(tmp_path / "model.safetensors", checkpoint)
+    words = ["predict", "--device", "cpu", "--checkpoint", str(tmp_path / "model.safetensors"), str(tmp_path)]
+    with pytest.raises(DataError, match=r"bad\.wav: .* --skip-bad leaves damaged recordings out"):
+        main(words)
+    capsys.readouterr()
+    main([*words, "--skip-bad"])
+    captured = capsys.readouterr()
+    assert {line.split("\t")[0] for line in captured.out.splitlines()} == {str(path) for path in files[:-1]}
+    assert captured.err.count("; left out") == 1
+    assert "bad.wav: expected an audio file" in captured.err
+    with pytest.raises(DataError, match="of 1 recordings none can be read"):
+        main([*words[:-1], str(files[-1]), "--skip-bad"])
 
 
 def test_a_long_labelling_tells_how_far_it_is(
