@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from system import complexity
 from system.complexity import Complexity, LayerCost, Map, Shape
+from system.models.layers import ACTIVATIONS
 
 Arguments = dict[str | int, Any]
 
@@ -223,7 +224,7 @@ RULES: dict[str, Callable[[str, Arguments, Tensor], LayerCost]] = {
     "adaptive_avg_pool2d": adaptive_pooling,
     "mean": mean,
     **dict.fromkeys(("add", "__radd__"), addition),
-    **dict.fromkeys(("relu", "gelu", "silu", "prelu", "tanh", "sigmoid", "hardswish", "relu6"), activation),
+    **dict.fromkeys((*ACTIVATIONS, "sigmoid", "relu6"), activation),
 }  # fmt: skip
 WEIGHTED = {"conv1d", "conv2d", "linear"}  # whose parameters are weights and biases, stored as integers
 IN_PLACE = {"relu_", "add_", "mul_", "sub_", "div_", "clamp_"}
