@@ -225,6 +225,18 @@ def test_unknown_edition(tmp_path: Path) -> None:
         validate(tmp_path / "x.zip", "owns")
 
 
+def test_a_fault_is_told_in_one_short_line_that_shows_letters_as_they_follow(
+    package: Members, tmp_path: Path, eval_root: Path
+) -> None:
+    names = ["task1/" + "long" * 15_000, "task1/fdp.\u202egpj", "task1/\u2067a\u2069\u200f"]
+    wide = line(4, put(3, "9" * 100_000))(package[OUTPUT])
+    found = faults_of({**package, OUTPUT: wide, **dict.fromkeys(names, b"")}, tmp_path / "x.zip", eval_root)
+    assert {*names, OUTPUT} == {fault.file for fault in found}
+    for told in map(str, found):
+        assert len(told) < 2100
+        assert told.isprintable()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_a_fault_or_unreadable_never_a_crash(
