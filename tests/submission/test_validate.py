@@ -130,6 +130,10 @@ META_FAULTS = {
     "not UTF-8": (lambda content: content + b"\xff", "UTF-8"),
     "repeated key": (lambda content: content + b"results: {}\n", "given before"),
     "alias": (lambda content: b"a: &x [1]\nb: *x\n" + content, "alias"),
+    "keys merged": (
+        lambda content: content.replace(b"    macs:", b"    <<:\n      macs:"),
+        "system.complexity.<<: expected each key",
+    ),
     "object": (lambda content: b"a: !!python/name:os.system\n" + content, "not valid YAML"),
     "a truth that is none": (lambda content: b"a: !!bool maybe\n" + content, "'maybe' is no bool"),
     "a time that is none": (lambda content: b"a: !!timestamp foo\n" + content, "'foo' is no timestamp"),
