@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -29,8 +30,10 @@ def check_table(
 
     `name_pattern`: regular expression of a base name; None: any.
     """
+    if content.startswith(codecs.BOM_UTF8):  # the official validators stop at it: no column is called filename
+        return [Fault(file, 1, "begins with a byte order mark, expected the header")]
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         return [Fault(file, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}")]
     columns = (*layout.key_columns, layout.label_column, *classes)
@@ -52,7 +55,8 @@ def _split(
     file: str, text: str, delimiter: str, columns: Sequence[str], faults: list[Fault]
 ) -> Iterator[tuple[int, list[str]]]:
     """(line, fields in the order of `columns`) of every row with as many fields; nothing if the header is wrong."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # lines end as the official validators have it, which know no carriage return alone
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
     width = len(columns)
     try:
         header = next(reader, [])

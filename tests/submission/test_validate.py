@@ -66,6 +66,8 @@ TABLE_FAULTS = {
     "column missing": (line(1, put(4, "monorail")), 1, "missing metro"),
     "not separated by tabs": (lambda content: content.replace(b"\t", b","), 1, "separated by tabs"),
     "not UTF-8": (lambda content: content[:2000] + b"\xff" + content[2000:], None, "UTF-8"),
+    "byte order mark": (lambda content: b"\xef\xbb\xbf" + content, 1, "byte order mark"),
+    "lines of an old Mac": (lambda content: content.replace(b"\n", b"\r"), 1, "cannot be read as a table: new-line"),
     "no rows": (lambda content: content.splitlines(True)[0], None, "at least one row"),
     "empty": (lambda content: b"", 1, "expected the columns"),
 }
