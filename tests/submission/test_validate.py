@@ -272,3 +272,31 @@ def test_the_official_list_is_checked_in_seconds(package: Members, tmp_path: Pat
     assert validate(path, "2022") == []
     assert time.process_time() - start < 5
     assert "118,600" in faults_of(package, path, None)[0].message
+
+
+@pytest.mark.parametrize(
+    ("row", "told", "last"),
+    [
+        ("{}.wav\t0\n", 10_001, "has more than 10,000 faults: the others were not looked for"),
+        ("{}.wav\tpark" + 10 * "\t2" + "\n", 1, "expected 200 rows, found more than 10,200"),
+        ("0.wav\tpark" + 10 * "\tx" + "\n", 1, "expected 200 rows, found more than 10,200"),
+    ],
+    ids=["too few fields", "other recordings", "one recording again and again"],
+)
+def test_a_table_of_a_million_faults_is_read_no_further_than_its_faults_are_told(
+    package: Members, tmp_path: Path, eval_root: Path, row: str, told: int, last: str
+) -> None:
+    """Each fault takes time and memory, and nobody reads them all."""
+    header = package[OUTPUT].splitlines(True)[0]
+    table = header + "".join(row.format(number) for number in range(100_000)).encode()
+    found = faults_of({**package, OUTPUT: table}, tmp_path / "x.zip", eval_root)
+    assert len(found) == told
+    assert found[-1].message == last
+
+
+def test_faults_of_values_are_told_up_to_the_same_number(package: Members, tmp_path: Path, eval_root: Path) -> None:
+    header, first = package[OUTPUT].splitlines(True)[:2]
+    rows = [f"{number}.wav\tnowhere".encode() + 10 * b"\tx" + b"\n" for number in range(1, 5000)]
+    found = faults_of({**package, OUTPUT: header + first + b"".join(rows)}, tmp_path / "x.zip", eval_root)
+    assert len(found) == 10_001
+    assert "the others were not looked for" in found[-1].message
