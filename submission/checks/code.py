@@ -19,6 +19,7 @@ from submission.schema import PackageFormat, team_of
 from system.budget import Budget
 from system.editions import Edition
 
+LISTED = 20  # strange devices told one by one
 COSTS = {"MACs": ("macs", "MACs"), "Params": ("bytes", "bytes")}  # key of complexity.json -> limit, unit
 
 
@@ -78,12 +79,15 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
     for device in rules.complexity_devices:
         if device not in per_device:
             faults.append(Fault(name, 1, f"per_device: device {device} is missing"))
-    for device, costs in per_device.items():
+    strange = [device for device in per_device if device not in rules.complexity_devices]
+    for device in strange[:LISTED]:
         line = line_of(name, members, json.dumps(device))
-        if device not in rules.complexity_devices:
-            faults.append(
-                Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}")
-            )
+        faults.append(Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}"))
+    if len(strange) > LISTED:
+        faults.append(Fault(name, 1, f"per_device: {len(strange) - LISTED:,} more devices that are not asked for"))
+    known = {device: per_device[device] for device in rules.complexity_devices if device in per_device}
+    for device, costs in known.items():
+        line = line_of(name, members, json.dumps(device))
         for key, (quantity, unit) in COSTS.items():
             value = costs.get(key) if isinstance(costs, dict) else None
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
@@ -99,9 +103,7 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
         if isinstance(costs, dict):
             faults += _check_checkpoint(label, device, members, costs.get("Params"), Fault(name, line, ""))
     for key in COSTS:
-        values = [
-            costs[key] for costs in per_device.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)
-        ]
+        values = [costs[key] for costs in known.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)]
         if values and told.get(f"max_{key}") != max(values):
             line = line_of(name, members, f"max_{key}")
             faults.append(

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -271,3 +272,15 @@ def test_faults(name: str, examples: Examples, tmp_path: Path) -> None:
     if file == COSTS and name not in ("no mapping", "a list", "a device missing"):
         text = io.StringIO(members[COSTS].decode()).readlines()[(hits[0].line or 1) - 1]
         assert any(key in text for key in ('"a"', '"b"', '"c"', '"x"', "max_", "'a'")), text
+
+
+def test_fifty_thousand_devices_are_told_as_a_number(examples: Examples, tmp_path: Path) -> None:
+    """Each was looked up in the whole file, and held against a checkpoint that was unpacked for it."""
+    example = examples["2025"]
+    strange = {f"x{number}": 1 for number in range(50_000)}
+    members = {**example.members, **edited(COSTS, lambda told: told["per_device"].update(strange))(example)}
+    started = time.process_time()
+    found = faults_of(members, tmp_path / "x.zip", example.eval_root, "2025")
+    assert time.process_time() - started < 10
+    assert [fault.message.partition(":")[0] for fault in found[:-1]] == [f"per_device.x{n}" for n in range(20)]
+    assert found[-1].message == "per_device: 49,980 more devices that are not asked for"
