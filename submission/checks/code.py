@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
+import tokenize
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
 from submission.archive import Members
-from submission.checks.contents import json_of, line_of, text_of
+from submission.checks.contents import bytes_of, json_of, line_of
 from submission.checks.fault import Fault
 from submission.checks.kinds import check_kind
 from submission.checks.meta import read_meta
@@ -52,13 +55,18 @@ def check_code(
 
 def _check_functions(name: str, members: Members, wanted: Sequence[str]) -> list[Fault]:
     faults: list[Fault] = []
-    text = text_of(name, members, faults)
-    if text is None:
+    content = bytes_of(name, members, faults)
+    if content is None:
         return faults
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [*faults, Fault(name, getattr(error, "lineno", None), f"is not valid Python: {error}")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign file, and with its own words
+            # As Python reads it, by the encoding that the file tells; the parser alone passes over wrong letters.
+            content.decode(tokenize.detect_encoding(io.BytesIO(content).readline)[0])
+            tree = ast.parse(content)
+    except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
+        reason = str(error) or "it is nested too deeply"
+        return [*faults, Fault(name, getattr(error, "lineno", None), f"is not valid Python: {reason}")]
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     imported = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
                 for alias in node.names}  # fmt: skip
