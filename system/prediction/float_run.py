@@ -13,33 +13,63 @@ import torch
 from system.checkpoint import Checkpoint
 from system.data.audio import seconds_of
 from system.dataset import stream_features
+from system.errors import DataError
 from system.evaluation import probabilities_of
 from system.events import decode, event_probabilities, over_time
-from system.prediction.label_lines import labelling
+from system.prediction.label_lines import as_field, labelling
+from system.spec import ExperimentSpec
 
 
 def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
     """Print `file, class, probability` of each segment, or `file, onset, offset, class` of each event, in seconds.
 
-    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording.
+    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording, after the
+    lines of those before it.
     """
+    damage: list[DataError] = []  # told at last, for only then is it known that the recording before it is complete
+
+    def until_damaged() -> Iterator[tuple[int, np.ndarray]]:
+        try:
+            yield from _probabilities(checkpoint, files, device)
+        except DataError as error:
+            damage.append(error)
+
     with labelling(len(files)) as step:
-        for row, found in groupby(_probabilities(checkpoint, files, device), key=itemgetter(0)):
+        for row, found in groupby(until_damaged(), key=itemgetter(0)):
             of_segments = np.array([p for _, p in found])
             for text in _lines(checkpoint, files[row], of_segments):
-                print(f"{files[row]}\t{text}")
+                print(f"{as_field(files[row])}\t{text}")
             step(1)
+        if damage:
+            raise damage[0]
 
 
 def _probabilities(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> Iterator[tuple[int, np.ndarray]]:
     """(index of the recording, (classes,) probabilities) of each segment, in order."""
     network, spec = checkpoint.network().to(device), checkpoint.spec
-    for rows, features in stream_features(files, spec.features, spec.data.segment_seconds):
+    for rows, features in _features(files, spec):
         with torch.inference_mode():
             logits = network(torch.from_numpy(checkpoint.standardize(features)).to(device)).cpu().numpy()
         scene = checkpoint.thresholds is None
         found = probabilities_of(logits, checkpoint.temperature) if scene else event_probabilities(logits)
         yield from zip(rows.tolist(), found, strict=True)
+
+
+def _features(files: Sequence[Path], spec: ExperimentSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `stream_features`; a damaged recording takes nothing with it of the batch that it would have shared."""
+    last, heard = 0, 0  # the recording that came last, and how many of its segments did
+    try:
+        for rows, features in stream_features(files, spec.features, spec.data.segment_seconds):
+            yield rows, features
+            heard = int((rows == rows[-1]).sum()) + (heard if rows[0] == rows[-1] == last else 0)
+            last = int(rows[-1])
+    except DataError:
+        for row in range(last, len(files)):  # one by one, up to the damaged one, which raises again
+            for rows, features in stream_features([files[row]], spec.features, spec.data.segment_seconds):
+                new = slice(min(heard, len(rows)), None)
+                heard -= min(heard, len(rows))
+                yield rows[new] + row, features[new]
+        raise
 
 
 def _lines(checkpoint: Checkpoint, path: Path, probabilities: np.ndarray) -> Iterator[str]:
