@@ -7,7 +7,8 @@ prediction goes on where it was, and the same model never hears the same list tw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +71,7 @@ def resumed(
     file.parent.mkdir(parents=True, exist_ok=True)
     width = classes * np.dtype(np.float64).itemsize
     with (
+        _naming(file),
         FileLock(f"{file}.lock"),
         file.open("a+b") as rows,
         progress("predicting the evaluation list", len(paths), unit="recordings") as step,
@@ -84,6 +86,16 @@ def resumed(
             step(len(some))
         rows.seek(0)
         return np.frombuffer(rows.read(), dtype=np.float64).reshape(-1, classes)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Let an error of writing, such as of a full disk, which knows no name, name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 def _checksum(path: Path) -> str:
