@@ -68,7 +68,10 @@ class RunParts:
 def load_run(folder: Path, backend: str) -> RunParts:
     """Read what `python quant/run.py` left in a run. Raises RunError naming all that is missing and its maker."""
     if not folder.is_dir():
-        raise RunError(f"run folder {folder} does not exist; python search/run.py (or system/run.py train) makes it")
+        found = "a file" if folder.exists() else "nothing"
+        raise RunError(
+            f"{folder}: expected a run folder, found {found}; python search/run.py (or system/run.py train) makes one"
+        )
     config = folder / "best" / "config.yaml"
     if not config.is_file():
         raise RunError(f"{config} does not exist; python search/run.py (or system/run.py train) writes it")
