@@ -76,8 +76,9 @@ def resumed(
         file.open("a+b") as rows,
         progress("predicting the evaluation list", len(paths), unit="recordings") as step,
     ):
-        done = rows.seek(0, 2) // width
-        rows.truncate(done * width)  # the last row may have been cut
+        rows.seek(0)
+        done = _whole(rows.read(), classes)
+        rows.truncate(done * width)
         step(done)
         for start in range(done, len(paths), kept):
             some = paths[start : start + kept]
@@ -86,6 +87,14 @@ def resumed(
             step(len(some))
         rows.seek(0)
         return np.frombuffer(rows.read(), dtype=np.float64).reshape(-1, classes)
+
+
+def _whole(content: bytes, classes: int) -> int:
+    """How many rows were written before the first that was not: a kill may have cut it, a power cut left zeros."""
+    whole = len(content) // (classes * np.dtype(np.float64).itemsize) * classes
+    values = np.frombuffer(content, dtype=np.float64, count=whole).reshape(-1, classes)
+    lost = ~(np.isfinite(values).all(axis=1) & values.any(axis=1))
+    return int(lost.argmax()) if lost.any() else len(values)
 
 
 @contextmanager
