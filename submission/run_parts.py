@@ -10,12 +10,15 @@ from typing import Any
 
 from quant.graph import read_graph
 from quant.graph_cost import graph_complexity
+from quant.graph_memory import peak_activations
+from quant.portable import proof
 from system.budget import Budget
 from system.config import load_yaml, parse
 from system.editions import Edition
 from system.errors import RunError
 from system.evaluation import Predictions
 from system.files import read_json
+from system.models.receptive_field import receptive_field
 from system.runs import first_run
 from system.spec import ExperimentSpec
 
@@ -49,7 +52,7 @@ class RunParts:
     predictions: Predictions
     tuned: bool  # the exported weights come from quantization-aware training, not from calibration alone
     energy: Mapping[str, Any]  # of one segment where it was quantized (system/energy.py)
-    portable: Mapping[str, Any] | None = None  # the proof of quant/portable.py; None in runs from before it
+    portable: Mapping[str, Any] | None = None  # the proof of quant/portable.py
 
     @property
     def onnx(self) -> Path:
@@ -68,7 +71,10 @@ class RunParts:
 def load_run(folder: Path, backend: str) -> RunParts:
     """Read what `python quant/run.py` left in a run. Raises RunError naming all that is missing and its maker."""
     if not folder.is_dir():
-        raise RunError(f"run folder {folder} does not exist; python search/run.py (or system/run.py train) makes it")
+        found = "a file" if folder.exists() else "nothing"
+        raise RunError(
+            f"{folder}: expected a run folder, found {found}; python search/run.py (or system/run.py train) makes one"
+        )
     config = folder / "best" / "config.yaml"
     if not config.is_file():
         raise RunError(f"{config} does not exist; python search/run.py (or system/run.py train) writes it")
@@ -90,17 +96,18 @@ def load_run(folder: Path, backend: str) -> RunParts:
     if exported != scored:
         raise RunError(f"{folder} exports {exported} weights, but the scores in {first} are of {scored} ones")
     predictions = Predictions.read_csv(first / "quant" / backend / "predictions.csv")
-    check_graph(folder / "quant" / backend / "int8.onnx", complexity, predictions.classes, _maker(folder, backend))
+    costs, portable = of_graph(folder / "quant" / backend / "int8.onnx", complexity, predictions.classes, spec,
+                               _maker(folder, backend))  # fmt: skip
     return RunParts(
         folder=folder,
         backend=backend,
         spec=spec,
-        complexity=complexity,
+        complexity=costs,
         scores=scores,
         predictions=predictions,
         tuned=exported == "trained",
-        energy=parity.get("energy", {"joules": None, "not_measured": "not recorded when the run was quantized"}),
-        portable=parity.get("portable"),
+        energy=_energy(folder, backend, parity),
+        portable=portable,
     )
 
 
@@ -145,8 +152,29 @@ def _check_numbers(
         raise RunError(f"{path}: expected {what} at {', '.join(wrong)}; {_maker(folder, backend)} writes it anew")
 
 
-def check_graph(onnx: Path, complexity: Mapping[str, Any], classes: Sequence[str], maker: str) -> None:
-    """Raise RunError for a graph that is damaged, or that another complexity.json or predictions.csv lies beside."""
+def _energy(folder: Path, backend: str, parity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What parity.json says of the energy of one segment. Raises RunError for what system/energy.py never says."""
+    if "energy" not in parity:
+        return {"joules": None, "not_measured": "not recorded when the run was quantized"}
+    told = parity["energy"]
+    _check_numbers(folder, backend, "parity.json", parity, ("energy",), kind=dict)
+    if told.get("joules") is None:
+        why = str(told.get("not_measured", "no reason was recorded"))
+        return {"joules": None, "joules_above_idle": None, "not_measured": why}
+    keys = ("joules", "joules_above_idle", "runs")
+    _check_numbers(folder, backend, "parity.json", told, keys, "energy.")
+    counters = told.get("counters")
+    read = [str(counter) for counter in counters] if isinstance(counters, list) else []
+    return {**{key: told[key] for key in keys}, "counters": read}
+
+
+def of_graph(
+    onnx: Path, complexity: Mapping[str, Any], classes: Sequence[str], spec: ExperimentSpec, maker: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """Costs, under the keys of complexity.json, and the proof of quant/portable.py: the graph's own, read off it.
+
+    Raises RunError for a graph that is damaged, or that another complexity.json or predictions.csv lies beside.
+    """
     graph = read_graph(onnx)
     counted = graph_complexity(graph)
     wrong = [
@@ -164,6 +192,17 @@ def check_graph(onnx: Path, complexity: Mapping[str, Any], classes: Sequence[str
         raise RunError(
             f"{onnx} has {outputs} outputs, but predictions.csv {len(classes)} classes; {maker} writes both anew"
         )
+    most = peak_activations(graph)
+    costs = {
+        **counted,
+        "peak_activation_bytes": most.bytes,
+        "peak_activation_layer": most.layer,
+        "peak_activation_maps": [list(shape) for shape in most.maps.values()],
+        "receptive_field": None if spec.model.module else receptive_field(spec, len(classes)),
+        "form": "int8",
+        "weight_bits": 8,
+    }
+    return costs, proof(graph)
 
 
 def budget_of(edition: Edition, run: RunParts) -> Budget | None:
@@ -172,6 +211,4 @@ def budget_of(edition: Edition, run: RunParts) -> Budget | None:
         return Budget.parse(edition.limits)
     if run.spec.budget is None or edition.classes is not None:
         return None
-    told = run.complexity.get("budget")
-    view = told.get("view", "strictest") if isinstance(told, dict) else "strictest"
-    return Budget.parse(run.spec.budget, view=view)
+    return Budget.parse(run.spec.budget, run.spec.view)

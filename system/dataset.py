@@ -175,20 +175,26 @@ def stream_features(
     """Features of any recordings in order, uncached: (rows (m,) int64, features (m, mel bands, frames)).
 
     `rows` are positions in `paths`; a recording longer than a segment gives several rows of one position.
-    At most `batch` segments come at once. Raises DataError for a missing or damaged recording.
+    At most `batch` segments come at once. Raises DataError for a missing or damaged recording, after all before it.
     """
     length = _segment_length(segment_seconds, features)
     front_end = LogMel(features)
     waiting: list[np.ndarray] = []
     positions: list[int] = []
-    for position, segments in stream_segments(paths, features.sample_rate, length):
-        waiting.extend(segments)
-        positions.extend([position] * len(segments))
-        while len(waiting) >= batch:
-            yield np.array(positions[:batch], np.int64), _log_mel(front_end, np.stack(waiting[:batch]))
-            del waiting[:batch], positions[:batch]
+    damage: DataError | None = None
+    try:
+        for position, segments in stream_segments(paths, features.sample_rate, length):
+            waiting.extend(segments)
+            positions.extend([position] * len(segments))
+            while len(waiting) >= batch:
+                yield np.array(positions[:batch], np.int64), _log_mel(front_end, np.stack(waiting[:batch]))
+                del waiting[:batch], positions[:batch]
+    except DataError as error:
+        damage = error
     if waiting:
         yield np.array(positions, np.int64), _log_mel(front_end, np.stack(waiting))
+    if damage is not None:
+        raise damage
 
 
 def _segment_length(seconds: float, features: FeatureSpec) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
+import tokenize
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
 from submission.archive import Members
-from submission.checks.contents import json_of, line_of, text_of
+from submission.checks.contents import bytes_of, json_of, line_of
 from submission.checks.fault import Fault
 from submission.checks.kinds import check_kind
 from submission.checks.meta import read_meta
@@ -19,6 +22,7 @@ from submission.schema import PackageFormat, team_of
 from system.budget import Budget
 from system.editions import Edition
 
+LISTED = 20  # strange devices told one by one
 COSTS = {"MACs": ("macs", "MACs"), "Params": ("bytes", "bytes")}  # key of complexity.json -> limit, unit
 
 
@@ -51,13 +55,18 @@ def check_code(
 
 def _check_functions(name: str, members: Members, wanted: Sequence[str]) -> list[Fault]:
     faults: list[Fault] = []
-    text = text_of(name, members, faults)
-    if text is None:
+    content = bytes_of(name, members, faults)
+    if content is None:
         return faults
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [*faults, Fault(name, getattr(error, "lineno", None), f"is not valid Python: {error}")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign file, and with its own words
+            # As Python reads it, by the encoding that the file tells; the parser alone passes over wrong letters.
+            content.decode(tokenize.detect_encoding(io.BytesIO(content).readline)[0])
+            tree = ast.parse(content)
+    except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
+        reason = str(error) or "it is nested too deeply"
+        return [*faults, Fault(name, getattr(error, "lineno", None), f"is not valid Python: {reason}")]
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     imported = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
                 for alias in node.names}  # fmt: skip
@@ -78,12 +87,15 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
     for device in rules.complexity_devices:
         if device not in per_device:
             faults.append(Fault(name, 1, f"per_device: device {device} is missing"))
-    for device, costs in per_device.items():
+    strange = [device for device in per_device if device not in rules.complexity_devices]
+    for device in strange[:LISTED]:
         line = line_of(name, members, json.dumps(device))
-        if device not in rules.complexity_devices:
-            faults.append(
-                Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}")
-            )
+        faults.append(Fault(name, line, f"per_device.{device}: expected one of {', '.join(rules.complexity_devices)}"))
+    if len(strange) > LISTED:
+        faults.append(Fault(name, 1, f"per_device: {len(strange) - LISTED:,} more devices that are not asked for"))
+    known = {device: per_device[device] for device in rules.complexity_devices if device in per_device}
+    for device, costs in known.items():
+        line = line_of(name, members, json.dumps(device))
         for key, (quantity, unit) in COSTS.items():
             value = costs.get(key) if isinstance(costs, dict) else None
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
@@ -99,9 +111,7 @@ def _check_costs(name: str, members: Members, rules: Edition, label: str) -> lis
         if isinstance(costs, dict):
             faults += _check_checkpoint(label, device, members, costs.get("Params"), Fault(name, line, ""))
     for key in COSTS:
-        values = [
-            costs[key] for costs in per_device.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)
-        ]
+        values = [costs[key] for costs in known.values() if isinstance(costs, dict) and isinstance(costs.get(key), int)]
         if values and told.get(f"max_{key}") != max(values):
             line = line_of(name, members, f"max_{key}")
             faults.append(

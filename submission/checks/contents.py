@@ -11,12 +11,17 @@ from submission.checks.fault import Fault
 MAX_BYTES = 1 << 20  # of a Python, JSON or YAML file
 
 
-def text_of(name: str, members: Members, faults: list[Fault]) -> str | None:
+def bytes_of(name: str, members: Members, faults: list[Fault]) -> bytes | None:
     content = members.read(name)
-    if content is None:
-        return None
-    if len(content) > MAX_BYTES:
+    if content is not None and len(content) > MAX_BYTES:
         faults.append(Fault(name, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}"))
+        return None
+    return content
+
+
+def text_of(name: str, members: Members, faults: list[Fault]) -> str | None:
+    content = bytes_of(name, members, faults)
+    if content is None:
         return None
     try:
         return content.decode("utf-8")

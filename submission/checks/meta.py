@@ -24,6 +24,7 @@ ROUNDING = 0.11  # percent points: class accuracies may be told with one decimal
 TWO_DECIMALS = 0.0051  # how far off a number is that is told with so many
 LEAST_DIGITS = 3  # significant ones, of a number that is told with fewer decimals
 LARGEST = 1 << 63  # no count comes near; Python turns larger ones neither into a float nor, some, into text
+MERGE = "tag:yaml.org,2002:merge"
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -96,7 +97,7 @@ class _Checker:
 
 
 def read_meta(file: str, content: bytes) -> tuple[Document | None, list[Fault]]:
-    """Parse a meta.yaml. Anchors, aliases and repeated keys are faults: they hide what a reader sees."""
+    """Parse a meta.yaml. Aliases, merged and repeated keys are faults: they hide what a reader sees."""
     if len(content) > MAX_BYTES:
         return None, [Fault(file, None, f"is {len(content):,} bytes long, expected at most {MAX_BYTES:,}")]
     try:
@@ -133,6 +134,8 @@ def _walk(node: yaml.Node | None, path: str, lines: dict[str, int], file: str, f
         for key, child in node.value:
             name = str(getattr(key, "value", "?"))
             line = key.start_mark.line + 1
+            if key.tag == MERGE:  # its keys would stand where no line of the file has them, compared with no run
+                faults.append(Fault(file, line, f"{prefix}{name}: expected each key where it belongs, found a merge"))
             if name in seen:
                 faults.append(Fault(file, line, f"{prefix}{name}: was given before, in line {seen[name]}"))
             seen[name] = line

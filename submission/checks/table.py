@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from submission.schema import PackageFormat
 
 SUM_TOLERANCE = 1e-4  # of a row's probabilities, whatever the file's rounding allows: those of float16 are off as much
 LISTED = 20  # missing names told one by one
+MAX_FAULTS = 10_000  # of one table: a foreign one may have millions, and each takes time and memory
+MAX_ROWS = 2_000_000  # of a table whose rows are not known: the longest list of an edition is less than a tenth of it
 
 
 def check_table(
@@ -25,39 +29,72 @@ def check_table(
     expected: Collection[str] | int | None,
     name_pattern: str | None,
 ) -> list[Fault]:
-    """Faults of an output.csv. `expected`: the base names it must list, each once, or only how many; None: any.
+    """Faults of an output.csv, at most `MAX_FAULTS` and one that says so.
 
-    `name_pattern`: regular expression of a base name; None: any.
+    `expected`: the base names it must list, each once, or only how many; None: any. `name_pattern`: regular expression
+    of a base name; None: any.
     """
+    found = list(islice(_faults(file, content, layout, classes, expected, name_pattern), MAX_FAULTS + 1))
+    if len(found) > MAX_FAULTS:
+        found[-1] = Fault(file, None, f"has more than {MAX_FAULTS:,} faults: the others were not looked for")
+    return found
+
+
+def _faults(
+    file: str,
+    content: bytes,
+    layout: PackageFormat,
+    classes: Sequence[str],
+    expected: Collection[str] | int | None,
+    name_pattern: str | None,
+) -> Iterator[Fault]:
+    """Found only as they are asked for."""
+    if content.startswith(codecs.BOM_UTF8):  # the official validators stop at it: no column is called filename
+        yield Fault(file, 1, "begins with a byte order mark, expected the header")
+        return
     try:
-        text = content.decode("utf-8-sig")
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return [Fault(file, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}")]
+        yield Fault(file, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}")
+        return
     columns = (*layout.key_columns, layout.label_column, *classes)
-    faults: list[Fault] = []
+    most, wanted = MAX_ROWS, f"at most {MAX_ROWS:,}"
+    if expected is not None:
+        count = expected if isinstance(expected, int) else len(expected)
+        most, wanted = count + MAX_FAULTS, f"{count:,}"
     lines: list[int] = []
     rows: list[list[str]] = []
-    for line, row in _split(file, text, layout.delimiter, columns, faults):
-        lines.append(line)
-        rows.append(row)
-    if not rows:
-        return faults or [Fault(file, None, "expected at least one row below the header, found none")]
-    keys = len(layout.key_columns)
-    faults += _check_names(file, lines, [row[:keys] for row in rows], expected, name_pattern)
-    faults += _check_values(file, lines, [row[keys] for row in rows], [row[keys + 1 :] for row in rows], classes)
-    return faults
+    complete = True
+    for found in _split(file, content, layout.delimiter, columns):
+        if isinstance(found, Fault):
+            complete = False
+            yield found
+        elif len(rows) == most:
+            yield Fault(file, found[0], f"expected {wanted} rows, found more than {most:,}")
+            return
+        else:
+            lines.append(found[0])
+            rows.append(found[1])
+    if rows:
+        keys = len(layout.key_columns)
+        yield from _check_names(file, lines, [row[:keys] for row in rows], expected, name_pattern)
+        yield from _check_values(file, lines, [row[keys] for row in rows], [row[keys + 1 :] for row in rows], classes)
+    elif complete:
+        yield Fault(file, None, "expected at least one row below the header, found none")
 
 
 def _split(
-    file: str, text: str, delimiter: str, columns: Sequence[str], faults: list[Fault]
-) -> Iterator[tuple[int, list[str]]]:
+    file: str, content: bytes, delimiter: str, columns: Sequence[str]
+) -> Iterator[tuple[int, list[str]] | Fault]:
     """(line, fields in the order of `columns`) of every row with as many fields; nothing if the header is wrong."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # lines end as the official validators have it, which know no carriage return alone
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="\n")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     width = len(columns)
     try:
         header = next(reader, [])
         if sorted(header) != sorted(columns):
-            faults.append(Fault(file, 1, _explain_header(header, columns, delimiter)))
+            yield Fault(file, 1, _explain_header(header, columns, delimiter))
             return
         place = None if header == list(columns) else [header.index(name) for name in columns]  # any order is accepted
         for row in reader:
@@ -65,9 +102,9 @@ def _split(
                 yield reader.line_num, row if place is None else [row[index] for index in place]
             else:
                 found = "an empty line" if not row else f"{len(row)}"
-                faults.append(Fault(file, reader.line_num, f"expected {width} fields, found {found}"))
+                yield Fault(file, reader.line_num, f"expected {width} fields, found {found}")
     except csv.Error as error:
-        faults.append(Fault(file, reader.line_num, f"cannot be read as a table: {error}"))
+        yield Fault(file, reader.line_num, f"cannot be read as a table: {error}")
 
 
 def _explain_header(header: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
@@ -89,8 +126,7 @@ def _check_names(
     keys: Sequence[Sequence[str]],
     expected: Collection[str] | int | None,
     name_pattern: str | None,
-) -> list[Fault]:
-    faults = []
+) -> Iterator[Fault]:
     listed = None if isinstance(expected, int) else expected
     seen: dict[tuple[str, ...], int] = {}
     fits = re.compile(name_pattern).fullmatch if name_pattern else None
@@ -99,68 +135,71 @@ def _check_names(
         unique = (name, *key[1:])
         first = seen.setdefault(unique, line)
         if first != line:
-            faults.append(Fault(file, line, f"{' '.join(unique)!a} was given before, in line {first}"))
+            yield Fault(file, line, f"{' '.join(unique)!a} was given before, in line {first}")
         if not name:
-            faults.append(Fault(file, line, "expected a file name, found nothing"))
+            yield Fault(file, line, "expected a file name, found nothing")
         elif listed is not None and name not in listed:
-            faults.append(Fault(file, line, f"{name!a} is not in the evaluation list"))
+            yield Fault(file, line, f"{name!a} is not in the evaluation list")
         elif fits is not None and not fits(name):
-            faults.append(Fault(file, line, f"expected a file name of an evaluation list, found {name!a}"))
+            yield Fault(file, line, f"expected a file name of an evaluation list, found {name!a}")
     if isinstance(expected, int) and len(seen) != expected:
-        faults.append(Fault(file, None, f"expected {expected:,} different recordings, found {len(seen):,}"))
+        yield Fault(file, None, f"expected {expected:,} different recordings, found {len(seen):,}")
     if listed is not None:
         missing = [name for name in listed if (name,) not in seen]
         if missing:
             more = f" and {len(missing) - LISTED:,} more" if len(missing) > LISTED else ""
             message = f"{len(missing):,} of the evaluation list are missing: {', '.join(missing[:LISTED])}{more}"
-            faults.append(Fault(file, None, message))
-    return faults
+            yield Fault(file, None, message)
 
 
 def _check_values(
     file: str, lines: Sequence[int], labels: Sequence[str], texts: list[list[str]], classes: Sequence[str]
-) -> list[Fault]:
-    values, faults = _numbers(file, lines, texts, classes)
+) -> Iterator[Fault]:
+    values = _numbers(texts, len(classes))
     with np.errstate(invalid="ignore"):
         outside = ~((values >= 0) & (values <= 1))
         sums = values.sum(axis=1)
         wrong_sum = ~(np.abs(sums - 1) <= SUM_TOLERANCE) & ~outside.any(axis=1)
         if wrong_sum.any():  # else there is no need to look at every number as it is written
             wrong_sum &= np.abs(sums - 1) > rounding(values, texts)
-    for row, column in zip(*(index.tolist() for index in np.nonzero(outside)), strict=True):
-        if not np.isnan(values[row, column]) or texts[row][column].strip().lower().lstrip("+-") == "nan":
-            message = f"{classes[column]}: expected a probability from 0 to 1, found {texts[row][column]!a}"
-            faults.append(Fault(file, lines[row], message))
-    for row in np.nonzero(wrong_sum)[0].tolist():
-        faults.append(Fault(file, lines[row], f"expected probabilities that sum to 1, found {sums[row]:.6g}"))
+    for row, column in np.argwhere(outside)[: MAX_FAULTS + 1].tolist():
+        text = texts[row][column]
+        number = not np.isnan(values[row, column]) or text.strip().lower().lstrip("+-") == "nan"
+        what = "a probability from 0 to 1" if number else "a number"
+        yield Fault(file, lines[row], f"{classes[column]}: expected {what}, found {_short(text)}")
+    for row in _first(wrong_sum):
+        yield Fault(file, lines[row], f"expected probabilities that sum to 1, found {sums[row]:.6g}")
     index_of = {name: index for index, name in enumerate(classes)}
     chosen = np.array([index_of.get(label, -1) for label in labels])
-    for row in np.nonzero(chosen < 0)[0].tolist():
-        faults.append(Fault(file, lines[row], f"expected one of {', '.join(classes)}, found {labels[row]!a}"))
+    for row in _first(chosen < 0):
+        yield Fault(file, lines[row], f"expected one of {', '.join(classes)}, found {_short(labels[row])}")
     comparable = (chosen >= 0) & ~outside.any(axis=1)
     behind = comparable & (values[np.arange(len(values)), chosen] < values.max(axis=1))
-    for row in np.nonzero(behind)[0].tolist():
+    for row in _first(behind):
         best = classes[int(values[row].argmax())]
-        faults.append(Fault(file, lines[row], f"the label is {labels[row]}, but {best} is more probable"))
-    return faults
+        yield Fault(file, lines[row], f"the label is {labels[row]}, but {best} is more probable")
 
 
-def _numbers(
-    file: str, lines: Sequence[int], texts: list[list[str]], classes: Sequence[str]
-) -> tuple[np.ndarray, list[Fault]]:
-    """(rows, classes) float64, NaN where a field is no number, and the faults of those."""
+def _first(wrong: np.ndarray) -> list[int]:
+    """The first rows that are wrong, as many as are told."""
+    found: list[int] = np.flatnonzero(wrong)[: MAX_FAULTS + 1].tolist()
+    return found
+
+
+def _short(text: str) -> str:
+    return ascii(text[:60])
+
+
+def _numbers(texts: list[list[str]], width: int) -> np.ndarray:
+    """(rows, classes) float64, NaN where a field is no number."""
     try:
-        return np.array(texts, dtype=np.float64).reshape(len(texts), len(classes)), []
+        return np.array(texts, dtype=np.float64).reshape(len(texts), width)
     except ValueError:
-        pass
-    faults = []
-    values = np.full((len(texts), len(classes)), np.nan)
-    for row, fields in enumerate(texts):
-        for column, text in enumerate(fields):
-            try:
-                values[row, column] = float(text)
-            except ValueError:
-                faults.append(
-                    Fault(file, lines[row], f"{classes[column]}: expected a number, found {ascii(text)[:60]}")
-                )
-    return values, faults
+        return np.array([[_number(text) for text in row] for row in texts])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

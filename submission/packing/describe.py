@@ -16,6 +16,11 @@ from system.spec import ExperimentSpec
 EVERYTHING = " on the whole development set (results are those of the same training without the test part)"
 
 
+OF_NETWORK = ("features", "model")  # sections of an experiment
+OF_TRAINING = ("train", "init", "distill", "augment", "quant", "seed")
+GENERAL = ""  # the part of a system that hears all devices without a model of their own
+
+
 def describe(system: System, people: People) -> dict[str, Any]:
     """Every key that some edition asks for. Where runs differ, the first speaks and the others are told apart."""
     run = system.first.run
@@ -23,9 +28,7 @@ def describe(system: System, people: People) -> dict[str, Any]:
     features, model = spec.features, spec.model
     external = people.external_datasets
     method = f"CNN: {model.block} blocks, {model.activation} activations, {model.norm} norm, {model.pooling} pooling"
-    compression = "re-parameterization, BatchNorm folding, INT8 " + (
-        "quantization-aware training" if run.tuned else "post-training quantization"
-    )
+    compression = f"re-parameterization, BatchNorm folding, INT8 {_quantization(system.parts)}"
     softmax = _softmax(system.parts)
     return {
         "input_sampling_rate": f"{features.sample_rate / 1000:g}kHz",
@@ -46,8 +49,8 @@ def describe(system: System, people: People) -> dict[str, Any]:
         "model_compression": compression,
         "pipeline": _pipeline(run, softmax),
         "framework": ", ".join(_frameworks(run)),
-        "split_adaptations": _adaptations(system.parts, ("train", "init", "distill", "augment", "quant", "seed")),
-        "system_adaptations": _adaptations(system.parts, ("features", "model")),
+        "split_adaptations": _adaptations(system.parts, OF_TRAINING),
+        "system_adaptations": _device_models(system.parts) or _adaptations(system.parts, OF_NETWORK),
     }
 
 
@@ -76,16 +79,26 @@ def _augmentations(run: RunParts) -> str | None:
 
 def _softmax(parts: Mapping[str, Part]) -> str:
     """How logits become probabilities; the temperature of each part where they differ."""
-    values = {name: f"{part.run.temperature:g}" for name, part in parts.items()}
-    if len(set(values.values())) > 1:
-        values = {name: f"{value} ({name or 'all others'})" for name, value in values.items()}
+    told = _of_each({name: f"{part.run.temperature:g}" for name, part in parts.items()})
     used = [part.run for part in parts.values() if part.run.temperature != 1]
     fitted = any(run.temperature == run.scores["temperature"].get("fitted") for run in used)
-    told = ", ".join(dict.fromkeys(values.values()))
     return (
         f"softmax at temperature {told}{' (fitted on validation data)' if fitted else ''}, "
         f"probabilities of at least {PROBABILITY_FLOOR:g}"
     )
+
+
+def _quantization(parts: Mapping[str, Part]) -> str:
+    ways = {True: "quantization-aware training", False: "post-training quantization"}
+    return _of_each({name: ways[part.run.tuned] for name, part in parts.items()})
+
+
+def _of_each(values: Mapping[str, str]) -> str:
+    """A value that all parts share; or each value, with the parts that it is of."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    names = {value: [name or "all others" for name in values if values[name] == value] for value in values.values()}
+    return ", ".join(f"{value} ({', '.join(of)})" for value, of in names.items())
 
 
 def _frameworks(run: RunParts) -> Iterable[str]:
@@ -100,3 +113,12 @@ def _adaptations(parts: Mapping[str, Part], sections: Iterable[str]) -> str | No
     first, *others = ({key: part.run.spec.plain()[key] for key in sections} for part in parts.values())
     changed = dict.fromkeys(line.split(":")[0] for other in others for line in differences(first, other))
     return "other values of " + ", ".join(changed) if changed else None
+
+
+def _device_models(parts: Mapping[str, Part]) -> str | None:
+    """Which devices have a model of their own, and in which settings it differs; None in a system without."""
+    devices = [name for name in parts if name != GENERAL]
+    if GENERAL not in parts or not devices:
+        return None
+    changed = _adaptations(parts, (*OF_NETWORK, *OF_TRAINING))
+    return f"a model of its own for each device of {', '.join(devices)}" + (f", with {changed}" if changed else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -181,7 +183,8 @@ def _keep_finished(path: Path, draft: bool) -> None:
 def _rows(members: dict[str, bytes], layout: PackageFormat, system: System) -> int:
     for name in layout.outputs.values():
         table = members[f"{layout.folder.format(label=system.label)}/{name.format(label=system.label)}"]
-        return table.count(b"\n") - 1
+        lines = io.TextIOWrapper(io.BytesIO(table), encoding="utf-8", newline="")
+        return sum(1 for _ in csv.reader(lines, delimiter=layout.delimiter)) - 1  # a file name may hold a line end
     return 0
 
 

@@ -7,7 +7,8 @@ prediction goes on where it was, and the same model never hears the same list tw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -70,12 +71,14 @@ def resumed(
     file.parent.mkdir(parents=True, exist_ok=True)
     width = classes * np.dtype(np.float64).itemsize
     with (
+        _naming(file),
         FileLock(f"{file}.lock"),
         file.open("a+b") as rows,
         progress("predicting the evaluation list", len(paths), unit="recordings") as step,
     ):
-        done = rows.seek(0, 2) // width
-        rows.truncate(done * width)  # the last row may have been cut
+        rows.seek(0)
+        done = _whole(rows.read(), classes)
+        rows.truncate(done * width)
         step(done)
         for start in range(done, len(paths), kept):
             some = paths[start : start + kept]
@@ -84,6 +87,24 @@ def resumed(
             step(len(some))
         rows.seek(0)
         return np.frombuffer(rows.read(), dtype=np.float64).reshape(-1, classes)
+
+
+def _whole(content: bytes, classes: int) -> int:
+    """How many rows were written before the first that was not: a kill may have cut it, a power cut left zeros."""
+    whole = len(content) // (classes * np.dtype(np.float64).itemsize) * classes
+    values = np.frombuffer(content, dtype=np.float64, count=whole).reshape(-1, classes)
+    lost = ~(np.isfinite(values).all(axis=1) & values.any(axis=1))
+    return int(lost.argmax()) if lost.any() else len(values)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Let an error of writing, such as of a full disk, which knows no name, name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 def _checksum(path: Path) -> str:

@@ -21,7 +21,8 @@ LOCK = ".lock"  # held as long as the command lives that made the folder: the sy
 def together(out: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success move its files into `out`, the zip last, else leave no trace.
 
-    What commands left that were killed is removed. Raises ConfigError where no folder can be.
+    What commands left that were killed is removed. Raises ConfigError where no folder can be; an error of writing
+    names the file that was asked for.
     """
     near = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not near.is_dir():
@@ -41,6 +42,11 @@ def together(out: Path) -> Iterator[Path]:
             files = (path for path in part.iterdir() if path.name != LOCK)
             for file in sorted(files, key=lambda path: path.suffix == ".zip"):
                 os.replace(file, out / file.name)
+    except OSError as error:  # a full disk names no file, or one of the temporary folder
+        written = Path(error.filename) if isinstance(error.filename, str) else part
+        if written.is_relative_to(part):
+            error.filename = str(out / written.relative_to(part))
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -13,22 +13,34 @@ import torch
 from system.checkpoint import Checkpoint
 from system.data.audio import seconds_of
 from system.dataset import stream_features
+from system.errors import DataError
 from system.evaluation import probabilities_of
 from system.events import decode, event_probabilities, over_time
-from system.prediction.label_lines import labelling
+from system.prediction.label_lines import as_field, labelling
 
 
 def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
     """Print `file, class, probability` of each segment, or `file, onset, offset, class` of each event, in seconds.
 
-    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording.
+    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording, after the
+    lines of those before it.
     """
+    damage: list[DataError] = []  # told at last, for only then is it known that the recording before it is complete
+
+    def until_damaged() -> Iterator[tuple[int, np.ndarray]]:
+        try:
+            yield from _probabilities(checkpoint, files, device)
+        except DataError as error:
+            damage.append(error)
+
     with labelling(len(files)) as step:
-        for row, found in groupby(_probabilities(checkpoint, files, device), key=itemgetter(0)):
+        for row, found in groupby(until_damaged(), key=itemgetter(0)):
             of_segments = np.array([p for _, p in found])
             for text in _lines(checkpoint, files[row], of_segments):
-                print(f"{files[row]}\t{text}")
+                print(f"{as_field(files[row])}\t{text}")
             step(1)
+        if damage:
+            raise damage[0]
 
 
 def _probabilities(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> Iterator[tuple[int, np.ndarray]]:

@@ -26,7 +26,7 @@ from system.events import event_probabilities, over_time
 from system.features import LogMel
 from system.files import read_json
 from system.onnx_float import INPUT, OUTPUT
-from system.prediction.label_lines import labelling
+from system.prediction.label_lines import as_field, labelling
 from system.prediction.raw_stream import Pcm, stream_blocks
 from system.runs import first_run
 
@@ -213,9 +213,8 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
             for start, p, seconds in found:
                 name, probability = classifier.label(p)
                 cost = 1e3 * seconds / (step / about.sample_rate)
-                print(
-                    f"{source}\t{start / about.sample_rate:g}\t{name}\t{probability:.4f}\t{cost:.2f}", flush=batch == 1
-                )
+                told = (as_field(source), f"{start / about.sample_rate:g}", name, f"{probability:.4f}", f"{cost:.2f}")
+                print("\t".join(told), flush=batch == 1)
             done(1)
 
 

@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +255,11 @@ FAULTS: dict[str, tuple[Callable[[Example], Members], str, str]] = {
         "does not define the function load_inputs",
     ),
     "not Python": (lambda example: {MODULE: b"def predict(:\n"}, MODULE, "not valid Python"),
+    "Python of another encoding than told": (
+        lambda example: {MODULE: b"# coding: utf-16\n" + example.members[MODULE]}, MODULE, "not valid Python",
+    ),
+    "not UTF-8": (lambda example: {MODULE: example.members[MODULE] + b"#\xff\n"}, MODULE, "not valid Python"),
+    "nested too deeply": (lambda example: {MODULE: b"-" * 200_000 + b"1"}, MODULE, "not valid Python: it is nested"),
     "no safetensors": (
         lambda example: {f"{TEAM}/ckpts/{LABEL}.safetensors": b"\xff" * 40}, f"{TEAM}/ckpts/{LABEL}.safetensors",
         "not a safetensors file",
@@ -271,3 +278,25 @@ def test_faults(name: str, examples: Examples, tmp_path: Path) -> None:
     if file == COSTS and name not in ("no mapping", "a list", "a device missing"):
         text = io.StringIO(members[COSTS].decode()).readlines()[(hits[0].line or 1) - 1]
         assert any(key in text for key in ('"a"', '"b"', '"c"', '"x"', "max_", "'a'")), text
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"# coding: latin-1\n# \xfc\n"], ids=["byte order mark", "Latin-1"])
+def test_code_is_read_as_python_reads_it(examples: Examples, tmp_path: Path, start: bytes) -> None:
+    example = examples["2025"]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        content = start + example.members[MODULE] + b"\nTEXT = '\\\x1b'\n"
+        assert faults_of({**example.members, MODULE: content}, tmp_path / "x.zip", example.eval_root, "2025") == []
+    assert said == []
+
+
+def test_fifty_thousand_devices_are_told_as_a_number(examples: Examples, tmp_path: Path) -> None:
+    """Each was looked up in the whole file, and held against a checkpoint that was unpacked for it."""
+    example = examples["2025"]
+    strange = {f"x{number}": 1 for number in range(50_000)}
+    members = {**example.members, **edited(COSTS, lambda told: told["per_device"].update(strange))(example)}
+    started = time.process_time()
+    found = faults_of(members, tmp_path / "x.zip", example.eval_root, "2025")
+    assert time.process_time() - started < 10
+    assert [fault.message.partition(":")[0] for fault in found[:-1]] == [f"per_device.x{n}" for n in range(20)]
+    assert found[-1].message == "per_device: 49,980 more devices that are not asked for"

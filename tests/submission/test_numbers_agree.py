@@ -51,6 +51,14 @@ def resaved(content: bytes, change: Change = bytes, **extra: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def packed(content: bytes) -> bytes:
+    """A zip of compressed files, which PyTorch never writes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        new.writestr("archive/data.pkl", bytes(1000))
+    return buffer.getvalue()
+
+
 def other_tensor(content: bytes) -> bytes:
     return resaved(content, lambda text: bytes(byte ^ 1 for byte in text))
 
@@ -81,6 +89,7 @@ OF_RUN = {  # the same, with the runs
     "no checkpoint": ("2025", "_1.safetensors", lambda content: None, "is missing"),
     "another test list": ("2025", "test.csv", lambda content: content.rpartition(b"\naudio")[0], "is not what the run"),
     "another state": ("2025", "state_dict.pt", other_tensor, "does not hold the tensors"),
+    "a state that cannot be compared": ("2025", "state_dict.pt", packed, "does not hold the tensors"),
     "other tensors": ("biodcase2026", ".pth", other_tensor, "does not hold the tensors"),
     "an accuracy of 0.99": ("biodcase2026", "meta.yaml", told("accuracy_inference", "0.99"), "as measured, found 0.99"),
     "an area of 0.99": ("biodcase2026", "meta.yaml", told("auc_inference", "0.99"), "as measured, found 0.99"),

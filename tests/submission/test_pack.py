@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from submission.packing.package import pack
+from submission.packing.systems import SystemRequest
 from submission.validate import validate
 from system.editions import SCENES, TAU_DEVICES
 from system.evaluation import Predictions
@@ -98,6 +100,16 @@ def test_own_edition_takes_classes_and_rows_from_the_run(make_run: MakeRun, peop
     meta = yaml.safe_load(files["own/Muller_TU_own_1/Muller_TU_own_1.meta.yaml"])
     assert meta["task"] == {"dataset": "made", "classes": list(ANIMALS), "devices": ["phone"], "budget": None}
     assert table(files["own/Muller_TU_own_1/Muller_TU_own_1.output.csv"])[79]["segment"] == "1"
+
+
+def test_names_of_any_letters_are_rows_of_the_table(make_run: MakeRun, people: Path) -> None:
+    names = ("a b.wav", "ü/日本.wav", "tab\t.wav", "line\n.wav", 'quo"te.wav', "comma,.wav", "-.wav", "=1.wav")
+    run = make_run(predictions=replace(made_up(ANIMALS, ("phone",), n=8), filename=names), budget=None)
+    packed = pack(ask("own", run, people=people))
+    assert packed.rows == 8
+    assert validate(packed.zip_path, "own", runs=[SystemRequest({"": run})]) == []
+    rows = table(members_of(packed)["own/Muller_TU_own_1/Muller_TU_own_1.output.csv"])
+    assert [row["filename"] for row in rows] == list(names)
 
 
 @pytest.mark.parametrize("edition", ["2022", "own"])

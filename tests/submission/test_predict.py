@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,34 @@ def test_an_interrupted_prediction_goes_on_where_it_was(tmp_path: Path) -> None:
     again: list[int] = []
     assert np.array_equal(resumed(file, paths, 2, chunks(again), kept=8), found)
     assert again == []
+
+
+@pytest.mark.parametrize("lost", [0.0, np.nan], ids=["never written", "damaged"])
+def test_rows_that_a_power_cut_lost_are_heard_again(lost: float, tmp_path: Path) -> None:
+    """They were packed as answers, each class as probable as the others."""
+    file, paths = tmp_path / "x.rows", [Path(f"{i}.wav") for i in range(100)]
+    whole = resumed(file, paths, 2, chunks([]), kept=8)
+    rows = np.fromfile(file)
+    rows[2 * 60 : 2 * 75] = lost
+    rows.tofile(file)
+    more: list[int] = []
+    assert np.array_equal(resumed(file, paths, 2, chunks(more), kept=8), whole)
+    assert sum(more) == 40
+
+
+def test_a_full_disk_is_told_with_the_file_that_is_kept_and_what_fitted_is_not_heard_again(tmp_path: Path) -> None:
+    file, paths = tmp_path / "x.rows", [Path(f"{i}.wav") for i in range(100)]
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # bytes; a row has 16
+    try:
+        with pytest.raises(OSError, match="too large") as error:
+            resumed(file, paths, 2, chunks([]), kept=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert error.value.filename == str(file)
+    more: list[int] = []
+    assert resumed(file, paths, 2, chunks(more), kept=8)[:, 0].tolist() == list(range(100))
+    assert sum(more) == 100 - 1000 // 16
 
 
 def test_a_changed_recording_or_model_is_heard_anew(

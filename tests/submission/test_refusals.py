@@ -83,7 +83,9 @@ def test_missing_parts_name_the_command_that_makes_them(make_run: MakeRun, name:
 
 
 def test_missing_run_and_config(make_run: MakeRun, tmp_path: Path) -> None:
-    refused(RunError, ask("2022", tmp_path / "nowhere", draft=True), "does not exist", "search/run.py")
+    refused(RunError, ask("2022", tmp_path / "nowhere", draft=True), "a run folder, found nothing", "search/run.py")
+    (tmp_path / "run.zip").write_bytes(b"")
+    refused(RunError, ask("2022", tmp_path / "run.zip", draft=True), "run.zip: expected a run folder, found a file")
     run = make_run()
     (run / "best/config.yaml").unlink()
     refused(RunError, ask("2022", run, draft=True), "config.yaml", "train")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,30 @@ def test_a_place_where_no_folder_can_be_made_is_refused_by_its_name(out: str) ->
         ConfigError, match=rf"^{out}: expected a place to make a folder, but /proc takes none \(No such"
     ):
         write(Path(out))
+
+
+def write_fully(out: Path, name: str) -> None:
+    with together(out) as place:
+        (place / name).symlink_to("/dev/full")
+        (place / name).write_text("this error has no name")
+
+
+def write_temporarily(out: Path, name: str) -> None:
+    with together(out) as place:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place / name))
+
+
+@pytest.mark.parametrize(("write", "told"), [(write_fully, "out"), (write_temporarily, "out/x.json")])
+def test_a_full_disk_is_told_with_the_file_that_was_asked_for(
+    write: Callable[[Path, str], None], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="No space left") as error:
+        write(tmp_path / "out", "x.json")
+    assert error.value.filename == str(tmp_path / told)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error, together(tmp_path / "out"):
+        (tmp_path / "people.yaml").read_text()
+    assert error.value.filename == str(tmp_path / "people.yaml")

@@ -66,6 +66,8 @@ TABLE_FAULTS = {
     "column missing": (line(1, put(4, "monorail")), 1, "missing metro"),
     "not separated by tabs": (lambda content: content.replace(b"\t", b","), 1, "separated by tabs"),
     "not UTF-8": (lambda content: content[:2000] + b"\xff" + content[2000:], None, "UTF-8"),
+    "byte order mark": (lambda content: b"\xef\xbb\xbf" + content, 1, "byte order mark"),
+    "lines of an old Mac": (lambda content: content.replace(b"\n", b"\r"), 1, "cannot be read as a table: new-line"),
     "no rows": (lambda content: content.splitlines(True)[0], None, "at least one row"),
     "empty": (lambda content: b"", 1, "expected the columns"),
 }
@@ -130,6 +132,10 @@ META_FAULTS = {
     "not UTF-8": (lambda content: content + b"\xff", "UTF-8"),
     "repeated key": (lambda content: content + b"results: {}\n", "given before"),
     "alias": (lambda content: b"a: &x [1]\nb: *x\n" + content, "alias"),
+    "keys merged": (
+        lambda content: content.replace(b"    macs:", b"    <<:\n      macs:"),
+        "system.complexity.<<: expected each key",
+    ),
     "object": (lambda content: b"a: !!python/name:os.system\n" + content, "not valid YAML"),
     "a truth that is none": (lambda content: b"a: !!bool maybe\n" + content, "'maybe' is no bool"),
     "a time that is none": (lambda content: b"a: !!timestamp foo\n" + content, "'foo' is no timestamp"),
@@ -225,6 +231,18 @@ def test_unknown_edition(tmp_path: Path) -> None:
         validate(tmp_path / "x.zip", "owns")
 
 
+def test_a_fault_is_told_in_one_short_line_that_shows_letters_as_they_follow(
+    package: Members, tmp_path: Path, eval_root: Path
+) -> None:
+    names = ["task1/" + "long" * 15_000, "task1/fdp.\u202egpj", "task1/\u2067a\u2069\u200f"]
+    wide = line(4, put(3, "9" * 100_000))(package[OUTPUT])
+    found = faults_of({**package, OUTPUT: wide, **dict.fromkeys(names, b"")}, tmp_path / "x.zip", eval_root)
+    assert {*names, OUTPUT} == {fault.file for fault in found}
+    for told in map(str, found):
+        assert len(told) < 2100
+        assert told.isprintable()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_a_fault_or_unreadable_never_a_crash(
@@ -254,3 +272,31 @@ def test_the_official_list_is_checked_in_seconds(package: Members, tmp_path: Pat
     assert validate(path, "2022") == []
     assert time.process_time() - start < 5
     assert "118,600" in faults_of(package, path, None)[0].message
+
+
+@pytest.mark.parametrize(
+    ("row", "told", "last"),
+    [
+        ("{}.wav\t0\n", 10_001, "has more than 10,000 faults: the others were not looked for"),
+        ("{}.wav\tpark" + 10 * "\t2" + "\n", 1, "expected 200 rows, found more than 10,200"),
+        ("0.wav\tpark" + 10 * "\tx" + "\n", 1, "expected 200 rows, found more than 10,200"),
+    ],
+    ids=["too few fields", "other recordings", "one recording again and again"],
+)
+def test_a_table_of_a_million_faults_is_read_no_further_than_its_faults_are_told(
+    package: Members, tmp_path: Path, eval_root: Path, row: str, told: int, last: str
+) -> None:
+    """Each fault takes time and memory, and nobody reads them all."""
+    header = package[OUTPUT].splitlines(True)[0]
+    table = header + "".join(row.format(number) for number in range(100_000)).encode()
+    found = faults_of({**package, OUTPUT: table}, tmp_path / "x.zip", eval_root)
+    assert len(found) == told
+    assert found[-1].message == last
+
+
+def test_faults_of_values_are_told_up_to_the_same_number(package: Members, tmp_path: Path, eval_root: Path) -> None:
+    header, first = package[OUTPUT].splitlines(True)[:2]
+    rows = [f"{number}.wav\tnowhere".encode() + 10 * b"\tx" + b"\n" for number in range(1, 5000)]
+    found = faults_of({**package, OUTPUT: header + first + b"".join(rows)}, tmp_path / "x.zip", eval_root)
+    assert len(found) == 10_001
+    assert "the others were not looked for" in found[-1].message

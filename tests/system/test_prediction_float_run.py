@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from system import progress as progress_module
 from system.checkpoint import Checkpoint, save_checkpoint
+from system.dataset import stream_features
 from system.errors import DataError
 from system.models.network import build
 from system.prediction import float_run
@@ -43,22 +44,19 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4, 128])
 @pytest.mark.parametrize("events", [True, False])
 def test_a_damaged_recording_takes_nothing_from_those_before(
-    events: bool, checkpoint: Checkpoint, files: list[Path], monkeypatch: pytest.MonkeyPatch,
+    events: bool, batch: int, checkpoint: Checkpoint, files: list[Path], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def until_damaged(*_: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        yield np.array([0, 0]), np.zeros((2, BANDS, FRAMES), np.float32)
-        yield np.array([0, 1]), np.zeros((2, BANDS, FRAMES), np.float32)
-        raise DataError("bad.wav is damaged")
-
-    monkeypatch.setattr(float_run, "stream_features", until_damaged)
-    with pytest.raises(DataError):
+    """Wherever the batch ends that it would have been in."""
+    files[2].write_bytes(b"no recording")
+    monkeypatch.setattr(float_run, "stream_features", partial(stream_features, batch=batch))
+    with pytest.raises(DataError, match=r"bad\.wav"):
         predict(checkpoint if events else replace(checkpoint, thresholds=None), files, "cpu")
     printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert {row[0] for row in printed} == {str(files[0])}
-    assert len(printed) == (1 if events else 3)
+    assert [row[0] for row in printed] == [str(path) for path in files[:2] for _ in range(1 if events else 3)]
     if events:
         assert printed[0][1:] == ["0", "0.5", "airport"], "the recording ends before the third segment does"
 
@@ -79,6 +77,19 @@ def test_damaged_recordings_are_left_out_where_that_is_asked_for(
     assert "bad.wav: expected an audio file" in captured.err
     with pytest.raises(DataError, match="of 1 recordings none can be read"):
         main([*words[:-1], str(files[-1]), "--skip-bad"])
+
+
+def test_a_name_is_one_field_of_one_line(checkpoint: Checkpoint, files: list[Path], capsys: Any) -> None:
+    odd = files[0].with_name("tab\there, line\r\nthere and Ünïcode.wav")
+    unprintable = files[0].with_name(b"\xff.wav".decode("utf-8", "surrogateescape"))
+    files[0].rename(odd)
+    files[1].rename(unprintable)
+    predict(replace(checkpoint, thresholds=None), [odd, unprintable], "cpu")
+    printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert {len(row) for row in printed} == {3}
+    folder = odd.parent
+    told = [rf"{folder}/tab\there, line\r\nthere and Ünïcode.wav", rf"{folder}/\udcff.wav"]
+    assert [row[0] for row in printed] == [name for name in told for _ in range(3)]
 
 
 def test_a_long_labelling_tells_how_far_it_is(
