@@ -72,11 +72,12 @@ def seconds_of(path: Path) -> float:
     """How long a recording is, by its header; unlimited if that cannot be read or announces more than is there, which
     reading its samples will tell."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # whose name need not be text
             header = announced_and_found(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size)
-        if header is not None and header[0] > header[1]:
-            return math.inf
-        return float(soundfile.info(path).duration)
+            if header is not None and header[0] > header[1]:
+                return math.inf
+            file.seek(0)
+            return float(soundfile.info(file).duration)
     except (soundfile.SoundFileError, RuntimeError, OSError):
         return math.inf
 

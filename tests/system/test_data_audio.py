@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from system.data import audio
-from system.data.audio import Damaged, cached_audio, cut, read_mono, stream_segments
+from system.data.audio import SUFFIXES, Damaged, cached_audio, cut, read_mono, seconds_of, stream_segments
 from system.data.folds import Clip
 from system.errors import DataError
 
@@ -317,3 +317,12 @@ def test_cache_that_cannot_be_written(tmp_path: Path, recordings: list[Path], mo
     monkeypatch.setenv("TINYSCENE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match="TINYSCENE_CACHE"):
         cached(recordings)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_how_long_a_recording_is_stands_in_its_header_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    format, subtype = {".opus": ("OGG", "OPUS"), ".aif": ("AIFF", None)}.get(suffix, (suffix[1:].upper(), None))
+    soundfile.write(tmp_path / f"a{suffix}", np.zeros(24_000), 16_000, format=format, subtype=subtype)
+    odd = tmp_path / (b"\xff".decode("utf-8", "surrogateescape") + suffix)
+    (tmp_path / f"a{suffix}").rename(odd)
+    assert seconds_of(odd) == pytest.approx(1.5, abs=0.1)
