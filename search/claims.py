@@ -20,7 +20,18 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import HEARTBEAT, INTERRUPTED, REASON, WORKER, end, holds, network_of, trials_of, was_trained
+from search.storage import (
+    DUPLICATE,
+    HEARTBEAT,
+    INTERRUPTED,
+    REASON,
+    WORKER,
+    end,
+    holds,
+    network_of,
+    trials_of,
+    was_trained,
+)
 
 FOLDER = ".workers"  # in the run folder
 DIED = "its worker died"
@@ -69,8 +80,11 @@ def take_back(study: optuna.Study, me: dict[str, str], everything: bool = False)
             left = is_dead(owner) or trial._trial_id in silent or (everything and foreign)
             if not left:
                 continue
-        before = [other for other in trials_of(study) if network_of(other) == network_of(trial)]
-        if sum(other.user_attrs.get(REASON) == DIED for other in before) + 1 < MOST_DEATHS:
+        trials = trials_of(study)
+        before = [other for other in trials if network_of(other) == network_of(trial)]
+        if not is_first(trial, trials):  # its worker died before it could say so
+            give_way(study, trial)
+        elif sum(other.user_attrs.get(REASON) == DIED for other in before) + 1 < MOST_DEATHS:
             count += end(study, trial, TrialState.FAIL, {INTERRUPTED: True, REASON: DIED})
         else:
             end(study, trial, TrialState.FAIL, {REASON: f"{MOST_DEATHS} workers died over it: out of memory?"})
@@ -105,6 +119,11 @@ def signs_of_life(study: optuna.Study, trial: FrozenTrial) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=1)
+
+
+def give_way(study: optuna.Study, trial: FrozenTrial) -> None:
+    """End a trial whose network another one holds."""
+    end(study, trial, TrialState.FAIL, {DUPLICATE: True, REASON: "this network was trained before"})
 
 
 def is_first(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:

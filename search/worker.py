@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import space, storage
-from search.claims import is_first, is_wanted, take_back, worker
+from search.claims import give_way, is_first, is_wanted, take_back, worker
 from search.draw import draw, values
 from search.objective import Fit, Objective, rivals_of
 from search.report import best_of, title_of, write_search
@@ -110,8 +110,7 @@ def next_trial(
         trial = begin(study, drawn[0], values(objective.space), attributes)
         trials = trials_of(study)
         if not is_first(trial, trials):
-            reason = "this network was trained before"
-            end(study, trial, TrialState.FAIL, {storage.DUPLICATE: True, storage.REASON: reason})
+            give_way(study, trial)
         elif not is_wanted(trial, trials, count):
             end(study, trial, TrialState.FAIL, {storage.INTERRUPTED: True, storage.REASON: "not needed any more"})
         else:

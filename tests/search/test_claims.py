@@ -99,6 +99,21 @@ def test_a_network_that_kills_its_workers_is_given_up(url: str, tmp_path: Path) 
     assert last.user_attrs["reason"] == "5 workers died over it: out of memory?"
 
 
+def test_a_network_is_given_up_once_also_where_two_died_over_it(url: str, tmp_path: Path) -> None:
+    """The second was begun too, and killed before it could see that the first has the network."""
+    plan = sleeping.plan_of(url, tmp_path / "run", 1)
+    with worker(plan.run) as me:
+        for _ in range(MOST_DEATHS - 1):
+            begun(plan, me, "a")
+            take_back(plan.open(), me)
+        first, second = begun(plan, me, "a"), begun(plan, me, "a")
+        assert take_back(plan.open(), me) == 0
+    trials = trials_of(plan.open())
+    assert [was_trained(trials[trial.number]) for trial in (first, second)] == [True, False]
+    assert [trial.number for trial in trials if was_trained(trial)] == [first.number]
+    assert interrupted(trials) == []
+
+
 def test_another_machine_s_trial_is_taken_back_only_when_told_that_it_is_gone(url: str, tmp_path: Path) -> None:
     plan = sleeping.plan_of(url, tmp_path / "run", 1)
     begun(plan, {"name": "far", "host": "another-machine", "lock": "/nowhere/far.lock"})
