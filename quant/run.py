@@ -14,6 +14,8 @@ if __name__ == "__main__":
 
 from system.errors import ConfigError, guarded
 
+CHANGEABLE = ("quant.", "data.root=", "data.train_list=", "temperature=")
+
 
 def opened(args: argparse.Namespace) -> Any:
     """The run's checkpoint, with --set quant.KEY=VALUE applied."""
@@ -22,9 +24,11 @@ def opened(args: argparse.Namespace) -> Any:
     from system.spec import ExperimentSpec
 
     checkpoint = load_checkpoint(args.run / "best" / "model.safetensors")
-    wrong = [setting for setting in args.settings if not setting.startswith(("quant.", "data.root=", "temperature="))]
+    wrong = [setting for setting in args.settings if not setting.startswith(CHANGEABLE)]
     if wrong:
-        raise ConfigError(f"--set {wrong[0]}: only quant.KEY, data.root and temperature can change after training")
+        raise ConfigError(
+            f"--set {wrong[0]}: only quant.KEY, data.root, data.train_list and temperature can change after training"
+        )
     settings = [*args.settings, *([f"seed={args.seed}"] if args.seed is not None else [])]
     plain = override(checkpoint.spec.plain(), settings)
     return checkpoint, parse(ExperimentSpec, plain, str(args.run))
@@ -223,7 +227,7 @@ def main(argv: list[str]) -> None:
         p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS), help="(default: brevitas)")
         p.add_argument(
             "--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE",
-            help="change one value of QuantSpec (system/spec.py), or data.root or temperature; may be repeated",
+            help="change one value of QuantSpec (system/spec.py), where the data is, or temperature; may be repeated",
         )  # fmt: skip
         add_common_options(p)
         if name == "export":

@@ -189,7 +189,10 @@ def study_settings(
 ) -> dict[str, Any]:
     """What all that join a study must agree on. Where the data lies is each machine's own affair."""
     plain = spec.plain()
-    plain["data"] = {**plain["data"], "root": None, "device_irs": plain["data"]["device_irs"] is not None}
+    data = plain["data"]
+    plain["data"] = {
+        **data, "root": None, "train_list": data["train_list"] and True, "device_irs": data["device_irs"] is not None,
+    }  # fmt: skip
     plain["augment"]["impulse_responses"] = plain["augment"]["impulse_responses"] is not None
     return {**plain, "search": {**asked, "space": rows}, "data_checksum": checksum}
 

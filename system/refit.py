@@ -21,7 +21,7 @@ from system.spec import ExperimentSpec
 from system.training import fit
 
 FOLDER = "refit"
-CHANGEABLE = ("train.", "data.root=", "data.skip_bad=", "seed=")
+CHANGEABLE = ("train.", "data.root=", "data.train_list=", "data.skip_bad=", "seed=")
 COLUMNS = ("epoch", "train_loss", "seconds", "clips_per_second")  # of history.csv: nothing is validated
 
 
@@ -30,7 +30,7 @@ def refit_spec(run: Path, first: Checkpoint, settings: Sequence[str]) -> Experim
     if first.spec.data.refit:
         raise RunError(f"{run} was trained on everything already: it is itself a refit, of {run.absolute().parent}")
     if wrong := [setting for setting in settings if not setting.startswith(CHANGEABLE)]:
-        raise ConfigError(f"--set {wrong[0]}: a refit keeps all of {run} but train.KEY, data.root and the seed")
+        raise ConfigError(f"--set {wrong[0]}: a refit keeps all of {run} but train.KEY, where its data is and the seed")
     return parse(ExperimentSpec, override(first.spec.plain(), [*settings, "data.refit=all"]), str(run))
 
 

@@ -51,6 +51,7 @@ class DataSpec(Spec):
     dataset: str = "made"
     root: str | None = None
     fold: int = 1  # as the data set numbers them, from 0 too
+    train_list: str | None = None  # of tau2022, in place of its own: a subset such as split25.csv of DCASE 2024
     segment_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
     # of the training fold, by source; 0: none. It is one of n parts, n the whole number nearest to 1 / share: 0.3 gives
     # a third and 0.4 a half; a class of fewer than n clips, if it is the largest, makes n smaller

@@ -77,11 +77,12 @@ def places_of(filenames: Iterable[str], specs: Iterable[DataSpec]) -> Places:
 
 def _lists_only(data: DataSpec) -> DataSpec:
     """What decides which lists are read: runs that differ in nothing else share them."""
-    return DataSpec(dataset=data.dataset, root=data.root, fold=data.fold, device_irs=data.device_irs)
+    kept = ("dataset", "root", "fold", "train_list", "device_irs")
+    return DataSpec(**{key: getattr(data, key) for key in kept})
 
 
 def _read_lists(data: DataSpec) -> _Lists:
-    if data.dataset == "made":  # its lists are known without writing its recordings
+    if data.dataset == "made" and data.train_list is None:  # its lists are known without writing its recordings
         parts = {part: [row for row in made.recordings() if row.part == part] for part in ("train", "test")}
         trained = [(row.filename, row.device) for row in parts["train"]]
         source = {row.filename: row.identifier for row in parts["test"]}

@@ -43,14 +43,21 @@ def limited_costs(edition: Edition, costs: Mapping[str, Any]) -> Mapping[str, An
     return costs if edition.limits_count_zeros else {**costs, "total_bytes": costs["bytes_nonzero"]}
 
 
-def check_fits(edition: Edition, run: RunParts) -> None:
+def check_fits(edition: Edition, run: RunParts, part: str = "") -> None:
     """Raise BudgetError with the excess of each quantity, RunError for a longer segment or more training data than the
-    edition gives.
+    edition gives, or the training list of another `part`.
     """
     if run.spec.data.refit and not edition.may_refit:
         raise RunError(
             f"{run.folder} was trained on the whole development set, which edition {edition.key} forbids: its test "
             f"part is for testing alone; pack {first_run(run.folder, run.spec)}"
+        )
+    listed = Path(run.spec.data.train_list or "").stem.replace("_", "")
+    own = {split.replace("_", ""): split for split in edition.splits}.get(listed, part)
+    if own != part:
+        raise RunError(
+            f"{run.folder} was trained on {run.spec.data.train_list}: expected as --run {own}={run.folder}, found as "
+            f"{part}"
         )
     seconds = run.spec.data.segment_seconds
     if edition.segment_seconds is not None and seconds > edition.segment_seconds:

@@ -103,7 +103,7 @@ def _system(rules: Edition, request: SystemRequest, label: str) -> System:
     parts = {}
     for name, folder in request.runs.items():
         run = counted(rules, load_run(folder, request.backend))
-        check_fits(rules, run)
+        check_fits(rules, run, name)
         mapping = class_map(run.predictions.classes, rules, request.label_map)
         parts[name] = Part(run, mapping, with_classes(run, mapping, rules.classes or run.predictions.classes))
     classes = rules.classes or next(iter(parts.values())).run.predictions.classes

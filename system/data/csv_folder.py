@@ -42,6 +42,8 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
     Raises DataError.
     """
     root = data_root(data)
+    if data.train_list is not None:
+        raise DataError(f"{root / META}: its folds tell what is trained on; expected no data.train_list, found one")
     listed = read_clips(root)
     folds = {fold for _, fold in listed}
     if data.fold not in folds:

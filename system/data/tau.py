@@ -49,11 +49,12 @@ def load(data: DataSpec, seed: int) -> DatasetFolds:
 def load_layout(name: str, root: Path, data: DataSpec, seed: int) -> DatasetFolds:
     """Read a development set in the TAU 2022 layout; rows in neither list are left out but for a refit.
 
+    Where `data.train_list` is given a refit leaves them out too: the list tells what may be trained on.
     Raises DataError.
     """
     check_fold(data, root)
     with progress(f"reading the lists of {name}", None, unit="rows") as step:
-        training, test, rest = _read_lists(root, data.refit is not None, step)
+        training, test, rest = _read_lists(root, data, step)
     return replace(split_folds(name, root, SCENES, training, test, data, seed), rest=tuple(rest))
 
 
@@ -63,19 +64,21 @@ def check_fold(data: DataSpec, where: object) -> None:
         raise DataError(f"{where}: data.fold is {data.fold}, but the TAU 2022 layout has only fold 1")
 
 
-def _read_lists(root: Path, everything: bool, step: Step) -> tuple[list[Clip], list[Clip], list[Clip]]:
+def _read_lists(root: Path, data: DataSpec, step: Step) -> tuple[list[Clip], list[Clip], list[Clip]]:
     setup = root / "evaluation_setup"
     meta = _rows(root / "meta.csv", META_COLUMNS, step)
-    train_rows = _rows(setup / "fold1_train.csv", LIST_COLUMNS, step)
+    train_list = Path(data.train_list).expanduser() if data.train_list else setup / "fold1_train.csv"
+    train_rows = _rows(train_list, LIST_COLUMNS, step)
     test_rows = _rows(setup / "fold1_evaluate.csv", LIST_COLUMNS, step)
     for filename, row in test_rows.items():
         if filename in train_rows:
-            raise row.fault(f"{filename} is also in fold1_train.csv, line {train_rows[filename].line}")
+            raise row.fault(f"{filename} is also in {train_list.name}, line {train_rows[filename].line}")
     if (setup / "fold1_test.csv").exists():
         _same_rows(setup / "fold1_test.csv", _rows(setup / "fold1_test.csv", ("filename",), step), test_rows)
     inside = InsideFolder(root)
     training = [_clip(filename, row, meta, inside) for filename, row in train_rows.items()]
     test = [_clip(filename, row, meta, inside) for filename, row in test_rows.items()]
+    everything = data.refit is not None and data.train_list is None
     unlisted = meta.keys() - train_rows.keys() - test_rows.keys() if everything else ()
     rest = [_clip(filename, meta[filename], meta, inside) for filename in sorted(unlisted)]
     return training, test, rest

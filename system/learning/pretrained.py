@@ -44,7 +44,10 @@ def other_validation(theirs: ExperimentSpec, ours: ExperimentSpec) -> list[str]:
     """
     if ours.data.refit or not ours.data.validation_share or not _same_recordings(theirs.data, ours.data):
         return []
-    one, other = ({"seed": spec.seed, "data.validation_share": spec.data.validation_share} for spec in (theirs, ours))
+    one, other = (
+        {"seed": spec.seed, "data": {key: getattr(spec.data, key) for key in ("validation_share", "train_list")}}
+        for spec in (theirs, ours)
+    )
     return differences(one, other)
 
 

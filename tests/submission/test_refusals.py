@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from submission.packing.package import Request, pack
+from system.editions import EDITIONS
 from system.errors import BudgetError, ConfigError, DataError, FormatError, RunError, TinySceneError
 from tests.submission.conftest import PEOPLE, MakeRun, ask, guess, made_up, write_list
 
@@ -127,6 +128,15 @@ def test_editions_and_parts(make_run: MakeRun) -> None:
     refused(ConfigError, ask("2024", run, draft=True), "takes --run split_5=R --run split_10=R", f"found --run {run}")
     refused(ConfigError, ask("2031", run, draft=True), "unknown edition")
     refused(ConfigError, ask("2022", {"split_5": run}, draft=True), "takes --run R", "split_5")
+
+
+def test_a_run_of_another_subset(make_run: MakeRun) -> None:
+    run = make_run(data={"train_list": "lists/split25.csv"})
+    splits = dict.fromkeys(EDITIONS["2024"].splits, run)
+    refused(
+        RunError, ask("2024", splits, draft=True), f"trained on lists/split25.csv: expected as --run split_25={run}",
+        "found as split_5",
+    )  # fmt: skip
 
 
 def test_a_draft_does_not_replace_a_finished_package(make_run: MakeRun, people: Path, eval_root: Path) -> None:

@@ -36,6 +36,11 @@ def test_folds(root: Path) -> None:
     assert all(clip.path.is_file() for clip in folds.test)
 
 
+def test_a_list_beside_the_folds_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match=r"meta.csv: its folds tell what is trained on; expected no data.train_list"):
+        load(DataSpec(dataset="csv", root=str(root), train_list="split5.csv"), 0)
+
+
 def test_optional_and_extra_columns_in_any_order(root: Path) -> None:
     lines = [
         f"{fold},x,{'s1' if fold == 1 else 'phone'},{label},up{fold}{label}{number},{name}"

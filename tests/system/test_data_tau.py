@@ -72,6 +72,35 @@ def test_rows_in_neither_list_are_read_for_a_refit_alone(root: Path) -> None:
     assert (every.validation, every.test, every.rest) == ((), (), ())
 
 
+def subset(root: Path, rows: Sequence[Sequence[str]]) -> DataSpec:
+    """Trained on a list of its own, as the subsets of DCASE 2024 are published."""
+    write(root / "split5.csv", "filename scene_label", rows)
+    return DataSpec(dataset="tau2022", root=str(root), train_list=str(root / "split5.csv"))
+
+
+def test_another_training_list_stands_in_place_of_the_set_s_own(root: Path) -> None:
+    rows = [row[:2] for row in names([1000, 1001], "a")]
+    data = subset(root, rows)
+    (root / "evaluation_setup" / "fold1_train.csv").unlink()  # not asked for
+    folds = load(data, 0)
+    assert {clip.filename for clip in (*folds.train, *folds.validation)} == {row[0] for row in rows}
+    assert len(folds.test) == 40
+    everything = load(data.changed(refit="all"), 0).everything()
+    assert {clip.source for clip in everything.train} == {"lisbon-1000", "lisbon-1001", "lisbon-2000"}, "no more"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (2000, "fold1_evaluate.csv, line 2: .* is also in split5.csv, line 2"),
+        (9, "split5.csv, line 2: .* is not in meta"),
+    ],
+)
+def test_a_training_list_that_does_not_fit_is_refused(root: Path, place: int, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load(subset(root, [row[:2] for row in names([place], "b")]), 0)
+
+
 def test_source_is_city_and_location_whatever_the_identifier_says(root: Path) -> None:
     meta = root / "meta.csv"
     meta.write_bytes(meta.read_bytes().replace(b"\tlisbon-1000\t", b"\tlisbon-1000-100000\t"))

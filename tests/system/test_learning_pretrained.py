@@ -87,6 +87,7 @@ def test_what_does_not_fit_is_named(source: Path, changes: dict[str, Any], said:
         ({}, []),
         ({"seed": 1}, ["seed: 0 there, 1 asked for"]),
         ({"validation_share": 0.3}, ["data.validation_share: 0.2 there, 0.3 asked for"]),
+        ({"train_list": "split5.csv"}, ["data.train_list: None there, split5.csv asked for"]),
         ({"validation_share": 0, "seed": 1}, []),  # nothing is validated
         ({"refit": "all", "seed": 1}, []),
         ({"dataset": "csv", "root": "elsewhere", "seed": 1}, []),
