@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from quant.graph import Graph, fusion, logit_scale, read_graph, run_batches, session
-from quant.graph_cost import graph_complexity
-from quant.graph_memory import peak_activations
+from quant.graph_report import graph_report
 from quant.portable import proof
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData, Segments
 from system.energy import energy_of
-from system.experiment import budget_of, complexity_report, scored, scored_parts, write_scores
+from system.experiment import budget_of, scored, scored_parts, write_scores
 from system.files import write_json
 from system.onnx_float import INPUT
 from system.progress import progress
@@ -36,19 +35,16 @@ def inputs(checkpoint: Checkpoint, part: Segments, batch: int = BATCH) -> Iterat
 
 
 def report(
-    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path,
-    bits: dict[str, int],
-) -> dict[str, Any]:  # fmt: skip
+    checkpoint: Checkpoint, data: PreparedData, quantized: nn.Module, deployed: nn.Module, folder: Path
+) -> dict[str, Any]:
     """complexity.json, scores.json and predictions of the INT8 file; returns what parity.json holds.
 
-    `bits` are those of each parameter. Raises RunError if a layer would not run on integers.
+    Raises RunError if a layer would not run on integers.
     """
     path = folder / "int8.onnx"
     graph, fused = read_graph(path), fusion(path)
     fused.check(Path(path.name))
-    cost = int8_complexity(checkpoint, graph)
-    cost["weight_bits"] = max(width for name, width in bits.items() if name.endswith("weight"))
-    write_json(folder / "complexity.json", cost)
+    write_json(folder / "complexity.json", int8_complexity(checkpoint, graph))
 
     runtime = session(path, threads=torch.get_num_threads())
     everything = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -119,22 +115,12 @@ def agreement(torch_logits: np.ndarray, onnx_logits: np.ndarray, scale: float) -
 
 
 def int8_complexity(checkpoint: Checkpoint, graph: Graph) -> dict[str, Any]:
-    """complexity.json of the exported file: all off the graph, but for the receptive field, which stays the same."""
-    spec = checkpoint.spec
-    counted, peak = graph_complexity(graph), peak_activations(graph)
-    layers = counted.pop("layers")
-    counted |= {
-        "peak_activation_bytes": peak.bytes,
-        "peak_activation_layer": peak.layer,
-        "peak_activation_maps": list(peak.maps.values()),
-        "receptive_field": complexity_report(spec, len(checkpoint.classes))["receptive_field"],
-        "form": "int8",
-        "weight_bits": 8,
-    }
-    budget = budget_of(spec)
-    counted["budget"] = budget.summary() if budget else {}
-    counted["within_budget"] = budget is None or not budget.excess(counted)
-    return {**counted, "layers": layers}
+    """complexity.json of the exported file."""
+    cost, budget = graph_report(graph, checkpoint.spec, len(checkpoint.classes)), budget_of(checkpoint.spec)
+    layers = cost.pop("layers")
+    cost["budget"] = budget.summary() if budget else {}
+    cost["within_budget"] = budget is None or not budget.excess(cost)
+    return {**cost, "layers": layers}
 
 
 def latency(models: dict[str, Path], features: np.ndarray) -> dict[str, float]:

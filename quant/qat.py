@@ -121,7 +121,7 @@ def quantize(
         export_float(deployed, shape, part / "float.onnx", spec.quant.opset)
         backend.export_onnx(quantized, shape, part / "int8.onnx", spec.quant.opset)
         frozen.keep(quantized, spec.quant, part)
-        parity = report(checkpoint, data, quantized, deployed, part, backend.parameter_bits(quantized))
+        parity = report(checkpoint, data, quantized, deployed, part)
         parity["validation"] = history
         for made in (PARITY, *MADE_FROM_IT):
             (folder / made).unlink(missing_ok=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.graph import read_graph
-from quant.graph_cost import graph_complexity
-from quant.graph_memory import peak_activations
+from quant.graph_report import graph_report
 from quant.portable import proof
 from system.budget import Budget
 from system.config import load_yaml, parse
@@ -18,7 +17,6 @@ from system.editions import Edition
 from system.errors import RunError
 from system.evaluation import Predictions
 from system.files import read_json
-from system.models.receptive_field import receptive_field
 from system.runs import first_run
 from system.spec import ExperimentSpec
 
@@ -176,11 +174,11 @@ def of_graph(
     Raises RunError for a graph that is damaged, or that another complexity.json or predictions.csv lies beside.
     """
     graph = read_graph(onnx)
-    counted = graph_complexity(graph)
+    counted = graph_report(graph, spec, len(classes))
     wrong = [
         f"{key} {complexity[key]:,} instead of {counted[key]:,}"
         for key in COMPLEXITY_KEYS
-        if key in counted and complexity[key] != counted[key]
+        if key != "peak_activation_bytes" and complexity[key] != counted[key]  # whose rule was another in older runs
     ]
     if wrong:
         raise RunError(
@@ -192,17 +190,7 @@ def of_graph(
         raise RunError(
             f"{onnx} has {outputs} outputs, but predictions.csv {len(classes)} classes; {maker} writes both anew"
         )
-    most = peak_activations(graph)
-    costs = {
-        **counted,
-        "peak_activation_bytes": most.bytes,
-        "peak_activation_layer": most.layer,
-        "peak_activation_maps": [list(shape) for shape in most.maps.values()],
-        "receptive_field": None if spec.model.module else receptive_field(spec, len(classes)),
-        "form": "int8",
-        "weight_bits": 8,
-    }
-    return costs, proof(graph)
+    return counted, proof(graph)
 
 
 def budget_of(edition: Edition, run: RunParts) -> Budget | None:
