@@ -69,6 +69,8 @@ def _worker(work: Callable[..., None], arguments: tuple[Any, ...], threads: int,
         raise SystemExit(130) from None
     except (TinySceneError, OSError) as error:
         failures.put(error)
+    finally:  # it ends: another interrupt, while it does, would be told by a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:
