@@ -85,7 +85,7 @@ class PackageFormat:
     label_column: str = "scene_label"  # then one probability column per class
     listed_names: bool = False  # True: file names as the list has them; False: without their folder
     delimiter: str = "\t"
-    code: str | None = None  # who writes the further files: a key of submission/code.py CODE
+    code: str | None = None  # who writes the further files: a key of CODE in submission/inference/code.py
     needed: tuple[str, ...] = ()  # further files that every system has
     single: tuple[str, ...] = ()  # regular expressions that match exactly one file each
     allowed: tuple[str, ...] = ()  # regular expressions of further files, {team} and {label} filled in

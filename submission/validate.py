@@ -113,7 +113,7 @@ def _check_system(
     from submission.checks.code import check_code
     from submission.checks.fault import Fault
     from submission.checks.meta import check_meta, read_meta
-    from submission.checks.table import check_table
+    from submission.checks.table import check_table, limited
 
     faults: list[Fault] = []
     meta_file = f"{folder}/{layout.meta_name.format(label=label)}"
@@ -135,7 +135,7 @@ def _check_system(
                 faults.append(Fault(meta_file, 1, "task.classes: expected a list of different names"))
     for name in outputs:
         if name in members and classes is not None and (table := members.read(name)) is not None:
-            faults += check_table(name, table, layout, classes, expected, rules.evaluation_pattern)
+            faults += limited(name, check_table(name, table, layout, classes, expected, rules.evaluation_pattern))
     return faults + check_code(label, members, layout, rules, classes or ())
 
 

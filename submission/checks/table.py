@@ -21,6 +21,14 @@ MAX_FAULTS = 10_000  # of one table: a foreign one may have millions, and each t
 MAX_ROWS = 2_000_000  # of a table whose rows are not known: the longest list of an edition is less than a tenth of it
 
 
+def limited(file: str, found: Iterator[Fault]) -> list[Fault]:
+    """At most `MAX_FAULTS` of a table's faults, and one that says so."""
+    faults = list(islice(found, MAX_FAULTS + 1))
+    if len(faults) > MAX_FAULTS:
+        faults[-1] = Fault(file, None, f"has more than {MAX_FAULTS:,} faults: the others were not looked for")
+    return faults
+
+
 def check_table(
     file: str,
     content: bytes,
@@ -28,27 +36,12 @@ def check_table(
     classes: Sequence[str],
     expected: Collection[str] | int | None,
     name_pattern: str | None,
-) -> list[Fault]:
-    """Faults of an output.csv, at most `MAX_FAULTS` and one that says so.
+) -> Iterator[Fault]:
+    """Faults of an output.csv, found only as they are asked for.
 
     `expected`: the base names it must list, each once, or only how many; None: any. `name_pattern`: regular expression
     of a base name; None: any.
     """
-    found = list(islice(_faults(file, content, layout, classes, expected, name_pattern), MAX_FAULTS + 1))
-    if len(found) > MAX_FAULTS:
-        found[-1] = Fault(file, None, f"has more than {MAX_FAULTS:,} faults: the others were not looked for")
-    return found
-
-
-def _faults(
-    file: str,
-    content: bytes,
-    layout: PackageFormat,
-    classes: Sequence[str],
-    expected: Collection[str] | int | None,
-    name_pattern: str | None,
-) -> Iterator[Fault]:
-    """Found only as they are asked for."""
     if content.startswith(codecs.BOM_UTF8):  # the official validators stop at it: no column is called filename
         yield Fault(file, 1, "begins with a byte order mark, expected the header")
         return
