@@ -35,6 +35,14 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
             archive.writestr(info, members[name])
 
 
+def holds(path: Path, name: str) -> bool:
+    """Whether `path` is a zip with a member `name`."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return name in archive.namelist()
+
+
 class Members:
     """The members of a zip that are safe to read, by name; `read` unpacks one, in memory."""
 

@@ -182,9 +182,11 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
+    from submission.archive import holds
     from submission.evaluation_set import length_note, listed
     from submission.formats import find
     from submission.options import add_system_options, system_requests
+    from submission.schema import DRAFT_MARK
     from system.editions import EDITIONS
     from system.options import add_common_options
 
@@ -206,7 +208,8 @@ def main(argv: Sequence[str]) -> int:
     count = f"{len(faults):,} fault{'s' if len(faults) > 1 else ''}" if faults else "no fault found"
     if len(faults) > SHOWN:
         count += f", the first {SHOWN:,} shown"
-    print(f"{args.file}: {count}, edition {args.edition}", file=sys.stderr)
+    draft = ", a draft" if holds(args.file, DRAFT_MARK) else ""
+    print(f"{args.file}: {count}, edition {args.edition}{draft}", file=sys.stderr)
     return 1 if faults else 0
 
 

@@ -78,6 +78,7 @@ class Edition:
     development_rows: int | None = None  # recordings of the whole development set
     test_rows: int | None = None  # recordings of its test part
     splits: tuple[str, ...] = ()  # training subsets: one run, one output and one result each
+    training_subset: str = ""  # the only one that may be trained on, named as in `splits`; "": the whole training part
     may_refit: bool = True  # whether what is handed in may be trained on the test part too (system/refit.py)
     evaluation_list: str | None = None  # of the evaluation set, inside its folder; None: it has none
     evaluation_rows: int | None = None  # recordings of that list, numbered 0 to n - 1 where `evaluation_from_0`
@@ -205,6 +206,7 @@ for _edition in (
         title="DCASE 2025 Task 1, Low-Complexity Acoustic Scene Classification with Device Information",
         limits="128kB_30M_macs",
         limits_note="128,000 bytes and 30,000,000 MACs for the model of each device, not for their sum",
+        training_subset="split_25",
         may_refit=False,
         evaluation_rows=178_930,
         evaluation_from_0=False,  # the one row that is known is audio/1.wav

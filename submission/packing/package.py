@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submission.archive import write_zip
+from submission.archive import holds, write_zip
 from submission.evaluation_set import Listed, length_note, listed
 from submission.formats import find
+from submission.packing.adapt import unlisted
 from submission.packing.code import code_of
 from submission.packing.meta import as_yaml, meta_content
 from submission.packing.people import PLACEHOLDER, People, load_people
@@ -174,10 +175,8 @@ def _option_faults(request: Request, rules: Edition) -> list[str]:
 
 def _keep_finished(path: Path, draft: bool) -> None:
     """A draft does not replace a package that is ready to be handed in. Raises RunError."""
-    if draft and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if DRAFT_MARK not in archive.namelist():
-                raise RunError(f"{path} is a finished package; a draft needs another --label or --out")
+    if draft and zipfile.is_zipfile(path) and not holds(path, DRAFT_MARK):
+        raise RunError(f"{path} is a finished package; a draft needs another --label or --out")
 
 
 def _rows(members: dict[str, bytes], layout: PackageFormat, system: System) -> int:
@@ -203,6 +202,9 @@ def _warnings(
     )
     for system in systems:
         tested = {device for scores in system.scores.values() for device in scores["device_wise"]}
+        for name, part in system.parts.items():
+            if note := unlisted(rules, part.run, name):
+                yield note
         if absent := [name for name in system.devices if name not in tested]:
             yield f"{system.label} was not tested on the devices {', '.join(absent)}: left empty in meta.yaml"
     if request.report is None:

@@ -162,7 +162,9 @@ def test_commands_from_another_folder(quantized_runs: dict[str, Path], tmp_path:
     done = call("pack.py", "--edition", "own", "--run", run, "--draft", "--out", "out")
     assert done.returncode == 0, done.stderr
     zip_path = next((tmp_path / "out").glob("*.zip"))
-    assert call("validate.py", zip_path, "--edition", "own").returncode == 0
+    checked = call("validate.py", zip_path, "--edition", "own")
+    assert checked.returncode == 0
+    assert checked.stderr.endswith("no fault found, edition own, a draft\n")
     assert call("validate.py", tmp_path / "none.zip", "--edition", "own").returncode == 2
 
 

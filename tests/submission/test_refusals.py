@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
+from submission.packing.adapt import unlisted
 from submission.packing.package import Request, pack
+from submission.run_parts import load_run
 from system.editions import EDITIONS
 from system.errors import BudgetError, ConfigError, DataError, FormatError, RunError, TinySceneError
 from tests.submission.conftest import PEOPLE, MakeRun, ask, guess, made_up, write_list
@@ -137,6 +139,38 @@ def test_a_run_of_another_subset(make_run: MakeRun) -> None:
         RunError, ask("2024", splits, draft=True), f"trained on lists/split25.csv: expected as --run split_25={run}",
         "found as split_5",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("edition", "part", "data", "named"),
+    [
+        ("2025", "", {"dataset": "tau2022"}, "fold1_train.csv"),
+        ("2025", "b", {"dataset": "tau2022", "train_list": "lists/split50.csv"}, "split50.csv"),
+        ("2025", "", {"dataset": "tau2022", "train_list": "lists/split25.csv"}, None),
+        ("2025", "", {"dataset": "csv"}, None),
+        ("2024", "split_5", {"dataset": "tau2022"}, "fold1_train.csv"),
+        ("2024", "split_5", {"dataset": "tau2022", "train_list": "split_5.csv"}, None),
+        ("2024", "split_100", {"dataset": "tau2022"}, None),
+        ("2022", "", {"dataset": "tau2022"}, None),
+    ],
+)
+def test_a_run_whose_list_is_not_named_as_the_subset_is_told(
+    make_run: MakeRun, edition: str, part: str, data: dict[str, Any], named: str | None
+) -> None:
+    said = unlisted(EDITIONS[edition], load_run(make_run(data=data), "brevitas"), part)
+    if named is None:
+        assert said is None
+    else:
+        subset = part if part.startswith("split") else "split_25"
+        assert said is not None
+        assert f"{named}: edition {edition} disqualifies what was trained on more than its {subset}" in said
+        assert f"--set data.train_list={subset.replace('_', '')}.csv" in said
+
+
+def test_packing_tells_of_a_list_that_is_not_named(make_run: MakeRun) -> None:
+    run = make_run(data={"dataset": "tau2022"})
+    packed = pack(ask("2024", dict.fromkeys(EDITIONS["2024"].splits, run), draft=True))
+    assert sum("more than its split_" in warning for warning in packed.warnings) == 4, "split_100 is the whole list"
 
 
 def test_a_draft_does_not_replace_a_finished_package(make_run: MakeRun, people: Path, eval_root: Path) -> None:
