@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,21 @@ import torch
 from torch import nn
 
 from quant.backend import USUAL, Backend
+from quant.graph import read_graph
+from quant.graph_cost import graph_complexity
+from system.checkpoint import Checkpoint, save_checkpoint
 from system.complexity import Shape
+from system.files import write_json
 from system.models.network import Network, build
 from system.models.reparam import deploy
-from system.spec import ModelSpec, QuantSpec, StageSpec
+from system.spec import ExperimentSpec, FeatureSpec, ModelSpec, QuantSpec, StageSpec
 
 from .light import LightBackend
 
 SHAPE: Shape = (1, 24, 21)
 CLASSES = 4
+RATE = 4000
+FEATURES = FeatureSpec(sample_rate=RATE, n_fft=256, win_length=200, hop_length=200, n_mels=SHAPE[1])
 STAGES = (StageSpec(depth=1), StageSpec(depth=2, stride=(2, 2), ratio=2.0))
 INVERTED = ModelSpec(
     width=8, width_multiple=2, stem_kernel=(3, 3), kernel_size=(3, 3), activation="relu", norm="batch",
@@ -93,3 +100,29 @@ def quantize(spec: ModelSpec, backend: Backend, folder: Path, how: QuantSpec = U
 @pytest.fixture(scope="session", params=CASES, ids=str)
 def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
     return quantize(CASES[request.param], LightBackend(), tmp_path_factory.mktemp(request.param))
+
+
+def checkpoint_of(
+    quantized: Quantized, temperature: float = 1.7, thresholds: tuple[float, ...] | None = None
+) -> Checkpoint:
+    spec = ExperimentSpec(features=FEATURES, model=quantized.spec)
+    assert spec.input_shape() == SHAPE
+    rows = np.linspace(-1, 1, SHAPE[1], dtype=np.float32)
+    names = tuple("abcd"[:CLASSES])
+    return Checkpoint(spec, names, rows - 7, 2 + rows / 2, {}, thresholds, temperature)
+
+
+def only(case: str) -> pytest.MarkDecorator:
+    """For what does not depend on the network."""
+    return pytest.mark.parametrize("quantized", [case], indirect=True)
+
+
+@pytest.fixture
+def deployable(quantized: Quantized, tmp_path: Path) -> Path:
+    """A run folder with what deployment reads of it."""
+    folder = tmp_path / "run"
+    save_checkpoint(folder / "best" / "model.safetensors", checkpoint_of(quantized))
+    (folder / "quant" / "brevitas").mkdir(parents=True)
+    shutil.copy(quantized.path, folder / "quant" / "brevitas" / "int8.onnx")
+    write_json(folder / "quant" / "brevitas" / "complexity.json", graph_complexity(read_graph(quantized.path)))
+    return folder
