@@ -27,6 +27,7 @@ from sklearn.metrics import precision_recall_curve
 from system.data.folds import LABEL_SEPARATOR, Event
 from system.errors import DataError
 from system.evaluation import COLUMNS, PROBABILITY_FLOOR, bootstrap, by_device, part_scores
+from system.event_intervals import event_intervals
 from system.files import write_csv
 from system.metrics import average_precision, d_prime, ranking_scores, resolved_auc, roc_auc, yes_no
 from system.progress import progress
@@ -35,6 +36,10 @@ RESOLUTION_SECONDS = 1.0  # of the segment-based scores
 COLLAR_SECONDS = 0.2  # of the event-based scores: how far an onset may be off
 LENGTH_SHARE = 0.5  # of an event's length that its offset may be off, if that is more than the collar
 LARGEST_WINDOW = 21  # segments of a median that are tried at most
+COUNTED = {  # what sed_eval adds up: true positives, annotated, found, errors
+    "segment_based": (("Ntp",), ("Nref",), ("Nsys",), ("S", "D", "I")),
+    "event_based": (("Ntp",), ("Nref",), ("Nsys",), ("Nsubs", "Nfn", "Nfp")),
+}
 EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")
 
 
@@ -198,7 +203,7 @@ def score_events(
     surest = np.array([probabilities[rows].max(axis=0) for _, _, rows in clips])  # (clips, classes)
     tagged = np.array([[name in labels for name in predictions.classes]
                        for labels in ({event.label for event in annotated[name]} for name, _, _ in clips)])  # fmt: skip
-    detection = sed_scores(predictions, annotated) if have_times(annotated) else {}
+    detection, counts = sed_scores(predictions, annotated) if have_times(annotated) else ({}, {})
     per_class = {
         "average_precision": average_precision(surest, tagged),
         "auc": roc_auc(surest, tagged),
@@ -224,15 +229,21 @@ def score_events(
             for c, name in enumerate(predictions.classes)
         },
         **by_device(correct, loss, truth, device, device_groups),
-        "interval": bootstrap(
-            correct.ravel(), loss.ravel(), truth.ravel(), np.repeat(source, len(predictions.classes)), seed
-        ),
+        "interval": {
+            **bootstrap(
+                correct.ravel(), loss.ravel(), truth.ravel(), np.repeat(source, len(predictions.classes)), seed
+            ),
+            **event_intervals(surest, tagged, counts, [predictions.source[rows[0]] for _, _, rows in clips], seed),
+        },
         "sources": len(np.unique(source)),
     }
 
 
-def sed_scores(predictions: EventPredictions, annotated: Mapping[str, Sequence[Event]]) -> dict[str, dict[str, Any]]:
-    """`segment_based` and `event_based` scores by sed_eval, over all clips and all classes together.
+def sed_scores(
+    predictions: EventPredictions, annotated: Mapping[str, Sequence[Event]]
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """`segment_based` and `event_based` scores by sed_eval, over all clips and all classes together; and each clip's
+    part in them: (clips, 4) true positives, annotated, found, errors.
 
     Shares run from 0 to 1, error rates may exceed 1. A class that is never predicted has an F1 of 0; `f1_macro` is
     the mean over the classes that are annotated.
@@ -246,11 +257,13 @@ def sed_scores(predictions: EventPredictions, annotated: Mapping[str, Sequence[E
         "event_based": EventBasedMetrics(classes, t_collar=COLLAR_SECONDS, percentage_of_length=LENGTH_SHARE),
     }
     clips = list(predictions.clips())
+    so_far: dict[str, list[list[float]]] = {name: [[0.0] * 4] for name in counters}
     with progress("scoring events", len(clips), unit="clips") as step:
         for name, _, rows in clips:
             reference, estimated = _for_sed_eval(annotated[name]), _for_sed_eval(predictions.events(rows))
-            for counter in counters.values():
+            for kind, counter in counters.items():
                 counter.evaluate(reference, estimated)
+                so_far[kind].append([sum(counter.overall[key] for key in keys) for keys in COUNTED[kind]])
             step(1)
     scores: dict[str, dict[str, Any]] = {}
     for name, counter in counters.items():
@@ -268,7 +281,7 @@ def sed_scores(predictions: EventPredictions, annotated: Mapping[str, Sequence[E
         }
     scores["segment_based"]["time_resolution"] = RESOLUTION_SECONDS
     scores["event_based"] |= {"t_collar": COLLAR_SECONDS, "percentage_of_length": LENGTH_SHARE}
-    return scores
+    return scores, {kind: np.diff(values, axis=0) for kind, values in so_far.items()}
 
 
 def _for_sed_eval(events: Sequence[Event]) -> list[dict[str, Any]]:

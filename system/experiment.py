@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,19 +207,26 @@ def write_scores(folder: Path, predictions: Predictions | EventPredictions, scor
 
 def show_scores(scores: dict[str, Any], what: str) -> None:
     """Two or three lines for a person; the files hold the rest."""
-    low, high = scores["interval"]["accuracy"]
-    text = f"{what}: accuracy {scores['accuracy']:.4f} [{low:.4f}, {high:.4f}], log loss {scores['log_loss']:.4f}"
+    interval = scores["interval"]
+    text = f"{what}: accuracy {_between(scores['accuracy'], interval['accuracy'])}, log loss {scores['log_loss']:.4f}"
     if "clip_accuracy" in scores:
         text += f", clip accuracy {scores['clip_accuracy']:.4f}"
     print(text)
     if "clips" in scores and scores["mAP"] is not None:
-        print(f"  {scores['clips']} clips: mAP {scores['mAP']:.4f}, AUC {scores['AUC']:.4f}, "
+        print(f"  {scores['clips']} clips: mAP {_between(scores['mAP'], interval['mAP'])}, AUC {scores['AUC']:.4f}, "
               f"d-prime {scores['d_prime']:.3f}")  # fmt: skip
     for name in ("segment_based", "event_based"):
         if name in scores and scores[name]["f1"] is not None:
             row = scores[name]
-            print(f"  {name.replace('_', ' ')}: F1 {row['f1']:.4f} (macro {row['f1_macro']:.4f}), "
-                  f"error rate {row['error_rate']:.4f}")  # fmt: skip
+            f1, error_rate = (_between(row[key], interval[name][key]) for key in ("f1", "error_rate"))
+            print(f"  {name.replace('_', ' ')}: F1 {f1}, macro {row['f1_macro']:.4f}, error rate {error_rate}")
     for group, values in scores["device_groups"].items():
         numbers = f"accuracy {values['accuracy']:.4f}, log loss {values['log_loss']:.4f}, n {values['n']}"
         print(f"  {group} devices: {numbers}")
+
+
+def _between(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None or interval is None:
+        return "not defined"
+    low, high = interval
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
