@@ -7,7 +7,7 @@ ask (limits, the label being the most probable class), TinyScene checks more.
 
 from __future__ import annotations
 
-from submission.schema import Each, Kind, Leaf, Many, Measure, PackageFormat, Schema
+from submission.schema import SOUNDS, Each, Kind, Leaf, Many, Measure, PackageFormat, Schema
 from system.editions import EDITIONS, Edition
 from system.registry import Registry
 
@@ -57,6 +57,22 @@ CLASS_RESULTS: dict[str, Schema] = {"overall": RESULT, "class_wise": Each("class
 RESULTS: dict[str, Schema] = {  # null for a device that the run was not tested on
     **CLASS_RESULTS,
     "device_wise": Each("devices", MAYBE_RESULT),
+}
+
+TIMED_RESULT: Schema = {"f1": MAYBE_SHARE, "error_rate": MAYBE_AMOUNT}  # null where tags have no time
+EVENT_RESULTS: dict[str, Schema] = {
+    "overall": {
+        "mAP": MAYBE_SHARE,
+        "AUC": MAYBE_SHARE,
+        "logloss": AMOUNT,
+        "segment_based": TIMED_RESULT,
+        "event_based": TIMED_RESULT,
+    },
+    "class_wise": Each(
+        "classes",
+        dict.fromkeys(("average_precision", "auc", "segment_f1", "event_f1"), MAYBE_SHARE),
+    ),
+    "device_wise": Each("devices", {"logloss": AMOUNT}),
 }
 
 SIZES_2020 = {
@@ -262,15 +278,34 @@ FORMATS.add("biodcase2026")(
     )
 )
 SIZES_OWN = {**SIZES_2022, "peak_activation": Measure("peak_activation_bytes")}
+TASK_OWN: dict[str, Schema] = {
+    "dataset": TEXT, "classes": Many(TEXT), "devices": Many(TEXT), "budget": MAYBE_TEXT,
+}  # fmt: skip
 FORMATS.add("own")(
     PackageFormat(
         task="own",
         folder="own/{label}",
         report="own/{team}.technical_report.pdf",
         key_columns=("filename", "segment", "device"),
+        meta=meta(DESCRIPTION_2022, SIZES_OWN, RESULTS, task=TASK_OWN),
+        measured=measured(SIZES_OWN),
+    )
+)
+FORMATS.add("own_events")(
+    PackageFormat(
+        task="events",
+        folder="own/{label}",
+        outputs={"": "{label}.output.csv", SOUNDS: "{label}.events.csv"},
+        report="own/{team}.technical_report.pdf",
+        key_columns=("filename", "segment", "device"),
+        label_column="event_labels",
+        sound_columns=("filename", "device", "onset", "offset", "event_label"),
         meta=meta(
-            DESCRIPTION_2022, SIZES_OWN, RESULTS,
-            task={"dataset": TEXT, "classes": Many(TEXT), "devices": Many(TEXT), "budget": MAYBE_TEXT},
+            DESCRIPTION_2022, SIZES_OWN, EVENT_RESULTS,
+            task={
+                **TASK_OWN, "segment_seconds": AMOUNT, "median_window": COUNT,
+                "thresholds": Each("classes", Leaf(Kind.SHARE)),
+            },
         ),
         measured=measured(SIZES_OWN),
     )

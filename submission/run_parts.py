@@ -11,6 +11,7 @@ from typing import Any
 from quant.graph import read_graph
 from quant.graph_report import graph_report
 from quant.portable import proof
+from submission.event_rows import EventRows
 from system.budget import Budget
 from system.config import load_yaml, parse
 from system.editions import Edition
@@ -47,10 +48,16 @@ class RunParts:
     spec: ExperimentSpec
     complexity: Mapping[str, Any]
     scores: Mapping[str, Any]
-    predictions: Predictions
+    predictions: Predictions | EventRows
     tuned: bool  # the exported weights come from quantization-aware training, not from calibration alone
     energy: Mapping[str, Any]  # of one segment where it was quantized (system/energy.py)
     portable: Mapping[str, Any] | None = None  # the proof of quant/portable.py
+
+    @property
+    def scenes(self) -> Predictions:
+        """`predictions` of one class for each recording: editions have one task, see check_fits."""
+        assert isinstance(self.predictions, Predictions)
+        return self.predictions
 
     @property
     def onnx(self) -> Path:
@@ -93,7 +100,8 @@ def load_run(folder: Path, backend: str) -> RunParts:
     exported, scored = _exported(parity, otherwise), _exported(first_parity, otherwise)
     if exported != scored:
         raise RunError(f"{folder} exports {exported} weights, but the scores in {first} are of {scored} ones")
-    predictions = Predictions.read_csv(first / "quant" / backend / "predictions.csv")
+    answers = first / "quant" / backend
+    predictions = EventRows.read(answers) if of_events(scores) else Predictions.read_csv(answers / "predictions.csv")
     costs, portable = of_graph(folder / "quant" / backend / "int8.onnx", complexity, predictions.classes, spec,
                                _maker(folder, backend))  # fmt: skip
     return RunParts(
@@ -107,6 +115,11 @@ def load_run(folder: Path, backend: str) -> RunParts:
         energy=_energy(folder, backend, parity),
         portable=portable,
     )
+
+
+def of_events(scores: Mapping[str, Any]) -> bool:
+    """Whether scores.json is of sound events: several classes at once, or none."""
+    return scores.get("task") == "events"
 
 
 def _maker(folder: Path, backend: str) -> str:

@@ -49,6 +49,7 @@ class Many:
 
 Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
 
+SOUNDS = "sounds"  # the part of a package's tables that lists sounds in time
 LABEL_PART = r"[A-Za-z0-9][A-Za-z0-9-]*"  # no underscore: it separates the parts
 DRAFT_MARK = "DRAFT"  # the file at the top of a draft, and the first word of its name in meta.yaml
 MAX_INDEX = 4  # systems of one team, and the largest last part of a label
@@ -83,6 +84,7 @@ class PackageFormat:
     also_in: str | None = None  # regular expression of further folders a label may stand in
     key_columns: tuple[str, ...] = ("filename",)  # together unique in the table
     label_column: str = "scene_label"  # then one probability column per class
+    sound_columns: tuple[str, ...] = ()  # of the table `SOUNDS`; the last is one class
     listed_names: bool = False  # True: file names as the list has them; False: without their folder
     delimiter: str = "\t"
     code: str | None = None  # who writes the further files: a key of CODE in submission/inference/code.py
@@ -95,6 +97,11 @@ class PackageFormat:
     sized: dict[str, str] = field(default_factory=dict)  # dotted path -> regular expression of the file it tells of
     accuracy: str | None = None  # JSON file of the test accuracy
     class_numbers: str | None = None  # YAML file of the classes and their positions
+
+    @property
+    def events(self) -> bool:
+        """Whether a row may name several classes or none, and sounds are listed in time."""
+        return SOUNDS in self.outputs
 
     @property
     def label_pattern(self) -> str:

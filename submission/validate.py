@@ -113,12 +113,14 @@ def _check_system(
     from submission.checks.code import check_code
     from submission.checks.fault import Fault
     from submission.checks.meta import check_meta, read_meta
+    from submission.checks.sounds import check_sounds, decided
     from submission.checks.table import check_table, limited
+    from submission.schema import SOUNDS
 
     faults: list[Fault] = []
     meta_file = f"{folder}/{layout.meta_name.format(label=label)}"
-    outputs = [f"{folder}/{name.format(label=label)}" for name in layout.outputs.values()]
-    faults += [Fault(name, None, "is missing") for name in (meta_file, *outputs) if name not in members]
+    outputs = {part: f"{folder}/{name.format(label=label)}" for part, name in layout.outputs.items()}
+    faults += [Fault(name, None, "is missing") for name in (meta_file, *outputs.values()) if name not in members]
     classes, devices = rules.classes, rules.devices
     content = members.read(meta_file) if meta_file in members else None
     if content is not None:
@@ -133,9 +135,15 @@ def _check_system(
             faults += check_agreement(meta_file, document, label, members, layout)
             if classes is None:
                 faults.append(Fault(meta_file, 1, "task.classes: expected a list of different names"))
-    for name in outputs:
-        if name in members and classes is not None and (table := members.read(name)) is not None:
+    heard = None
+    for part, name in outputs.items():
+        if name not in members or classes is None or (table := members.read(name)) is None:
+            continue
+        if part != SOUNDS:
             faults += limited(name, check_table(name, table, layout, classes, expected, rules.evaluation_pattern))
+            heard = decided(table, layout) if layout.events else None
+        elif heard is not None:
+            faults += limited(name, check_sounds(name, table, layout, classes, heard))
     return faults + check_code(label, members, layout, rules, classes or ())
 
 

@@ -85,6 +85,7 @@ class Edition:
     evaluation_from_0: bool = True  # False: no source tells the number of the first recording
     evaluation_name: str | None = None  # the base name of number {index} in that list
     evaluation_devices: tuple[str, ...] | None = None  # values of its device_id column; None: no such column
+    events: bool = False  # several sounds at once, or none, each in time; else one class for a recording
     complexity_devices: tuple[str, ...] = ()  # devices that may have a model, and limits, of their own
     ranking: str = "accuracy"  # a score, or weighted_rank, or formula: then the terms say of what
     ranking_higher_is_better: bool = True
@@ -245,5 +246,12 @@ for _edition in (
         unverified=("whether a package without a TFLite model is ranked",),
     ),
     Edition(key="own", title="Own data set", devices=None, limits_note="the run's own budget"),
+    Edition(
+        key="own_events",
+        title="Own data set, sound events",
+        devices=None,
+        limits_note="the run's own budget",
+        events=True,
+    ),
 ):
     EDITIONS.add(_edition.key)(_edition)

@@ -12,7 +12,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,23 +67,42 @@ class Predictions:
 
         Raises FormatError naming the file, the line, what was expected and what was found.
         """
-        rows = list(_rows(path))
-        classes = tuple(rows[0][len(COLUMNS) :])
-        body = rows[1:]
-        if not body:
-            raise FormatError(f"{path}: expected at least one row of predictions, found none")
-        columns = list(zip(*body, strict=True))
+        found = read_columns(path)
         predictions = cls(
-            classes=classes,
-            filename=columns[0],
-            segment=np.array(columns[1], dtype=np.int64),
-            device=columns[2],
-            label=columns[3],
-            source=tuple((sources or {}).get(name, name) for name in columns[0]),
-            probabilities=np.array(columns[len(COLUMNS) :], dtype=np.float64).T.copy(),
+            classes=found.classes,
+            filename=found.filename,
+            segment=found.segment,
+            device=found.device,
+            label=found.label,
+            source=tuple((sources or {}).get(name, name) for name in found.filename),
+            probabilities=found.probabilities,
         )
-        _check(predictions, columns[4], path)
+        _check(predictions, found.predicted, path)
         return predictions
+
+
+class Columns(NamedTuple):
+    """A predictions.csv as it stands, of scenes or of events: n segments."""
+
+    classes: tuple[str, ...]
+    filename: tuple[str, ...]
+    segment: np.ndarray  # (n,) int
+    device: tuple[str, ...]
+    label: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probabilities: np.ndarray  # (n, classes) float
+
+
+def read_columns(path: Path) -> Columns:
+    """Raises FormatError naming the file, the line, what was expected and what was found."""
+    header, *body = _rows(path)
+    if not body:
+        raise FormatError(f"{path}: expected at least one row of predictions, found none")
+    filename, segment, device, label, predicted, *probabilities = zip(*body, strict=True)
+    return Columns(
+        tuple(header[len(COLUMNS) :]), filename, np.array(segment, dtype=np.int64), device, label, predicted,
+        np.array(probabilities, dtype=np.float64).T.copy(),
+    )  # fmt: skip
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
@@ -133,7 +152,7 @@ def _check(predictions: Predictions, predicted: tuple[str, ...], path: Path) -> 
     wrong_label = np.array([label not in known for label in predictions.label])
     wrong_class = np.array([found != best for found, best in zip(predicted, predictions.predicted, strict=True)])
     for wrong, expected, found in (
-        (several, "one predicted class; a run on events is scored, not packed or ranked", lambda i: repr(predicted[i])),
+        (several, "one predicted class, as no run on sound events has it", lambda i: repr(predicted[i])),
         (wrong_value, "probabilities between 0 and 1", lambda i: values[i].tolist()),
         (wrong_sum, "probabilities that sum to 1", lambda i: float(sums[i])),
         (wrong_label, f"a label among {', '.join(predictions.classes)}", lambda i: repr(predictions.label[i])),

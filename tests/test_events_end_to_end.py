@@ -14,11 +14,11 @@ import pytest
 import soundfile
 
 from quant import run as quant_run
-from submission import pack
+from submission import pack, validate
 from system import run as system_run
 from system.checkpoint import load_checkpoint, save_checkpoint
 from system.dataset import prepare
-from system.errors import FormatError
+from system.errors import RunError
 from system.events import EventPredictions, choose_decoding, over_time
 from system.experiment import event_predictions_of
 from system.training import logits_of
@@ -196,7 +196,8 @@ def test_a_run_is_evaluated_by_the_decisions_of_its_checkpoint(
     checkpoint = load_checkpoint(run / "best/model.safetensors")
     save_checkpoint(tmp_path / "best/model.safetensors", replace(checkpoint, thresholds=(2.0, 2.0)))
     system_run.main(["evaluate", "--run", str(tmp_path), "--part", "test", "--device", "cpu"])
-    assert "event based: F1 0.0000 (macro 0.0000), error rate 1.0000" in capsys.readouterr().out, "nothing is that sure"
+    told = "event based: F1 0.0000 [0.0000, 0.0000], macro 0.0000, error rate 1.0000 [1.0000, 1.0000]"
+    assert told in capsys.readouterr().out, "nothing is that sure"
 
 
 def test_of_a_folder_an_event_ends_with_its_clip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,6 +238,9 @@ def test_whether_one_sound_is_there_is_a_task_of_its_own(
         assert "\thigh" in capsys.readouterr().out
 
 
-def test_a_package_is_refused(run: Path) -> None:
-    with pytest.raises(FormatError, match="a run on events is scored, not packed or ranked"):
+def test_it_is_packed_and_valid(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack.main(["--edition", "own_events", "--run", str(run), "--draft", "--out", str(tmp_path)])
+    (package,) = tmp_path.glob("*.zip")
+    assert validate.main([str(package), "--edition", "own_events", "--run", str(run)]) == 0
+    with pytest.raises(RunError, match="give --edition own_events"):
         pack.main(["--edition", "own", "--run", str(run), "--draft"])

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from submission.checks.fault import Fault
 from submission.rounding import rounding
 from submission.schema import PackageFormat
+from system.data.folds import LABEL_SEPARATOR
 
 SUM_TOLERANCE = 1e-4  # of a row's probabilities, whatever the file's rounding allows: those of float16 are off as much
 LISTED = 20  # missing names told one by one
@@ -42,38 +43,50 @@ def check_table(
     `expected`: the base names it must list, each once, or only how many; None: any. `name_pattern`: regular expression
     of a base name; None: any.
     """
+    columns = (*layout.key_columns, layout.label_column, *classes)
+    count = expected if expected is None or isinstance(expected, int) else len(expected)
+    lines, rows, whole = yield from read_rows(file, content, layout.delimiter, columns, count)
+    if rows:
+        keys = len(layout.key_columns)
+        labels, texts = [row[keys] for row in rows], [row[keys + 1 :] for row in rows]
+        yield from _check_names(file, lines, [row[:keys] for row in rows], expected, name_pattern)
+        yield from (_check_decisions if layout.events else _check_classes)(file, lines, labels, texts, classes)
+    elif whole:
+        yield Fault(file, None, "expected at least one row below the header, found none")
+
+
+Rows = tuple[list[int], list[list[str]], bool]
+
+
+def read_rows(
+    file: str, content: bytes, delimiter: str, columns: Sequence[str], count: int | None = None
+) -> Generator[Fault, None, Rows]:
+    """Yields what is wrong; returns the lines and fields, in the order of `columns`, of the rows that are whole, and
+    whether all are. `count`: how many there should be; None: any number.
+    """
+    lines: list[int] = []
+    rows: list[list[str]] = []
     if content.startswith(codecs.BOM_UTF8):  # the official validators stop at it: no column is called filename
         yield Fault(file, 1, "begins with a byte order mark, expected the header")
-        return
+        return lines, rows, False
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         yield Fault(file, content[: error.start].count(b"\n") + 1, f"is not UTF-8: {error.reason}")
-        return
-    columns = (*layout.key_columns, layout.label_column, *classes)
-    most, wanted = MAX_ROWS, f"at most {MAX_ROWS:,}"
-    if expected is not None:
-        count = expected if isinstance(expected, int) else len(expected)
-        most, wanted = count + MAX_FAULTS, f"{count:,}"
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    complete = True
-    for found in _split(file, content, layout.delimiter, columns):
+        return lines, rows, False
+    most, wanted = (MAX_ROWS, f"at most {MAX_ROWS:,}") if count is None else (count + MAX_FAULTS, f"{count:,}")
+    whole = True
+    for found in _split(file, content, delimiter, columns):
         if isinstance(found, Fault):
-            complete = False
+            whole = False
             yield found
         elif len(rows) == most:
             yield Fault(file, found[0], f"expected {wanted} rows, found more than {most:,}")
-            return
+            return [], [], False
         else:
             lines.append(found[0])
             rows.append(found[1])
-    if rows:
-        keys = len(layout.key_columns)
-        yield from _check_names(file, lines, [row[:keys] for row in rows], expected, name_pattern)
-        yield from _check_values(file, lines, [row[keys] for row in rows], [row[keys + 1 :] for row in rows], classes)
-    elif complete:
-        yield Fault(file, None, "expected at least one row below the header, found none")
+    return lines, rows, whole
 
 
 def _split(
@@ -145,21 +158,18 @@ def _check_names(
             yield Fault(file, None, message)
 
 
-def _check_values(
+def _check_classes(
     file: str, lines: Sequence[int], labels: Sequence[str], texts: list[list[str]], classes: Sequence[str]
 ) -> Iterator[Fault]:
+    """One class in each row: the most probable one, of probabilities that sum to 1."""
     values = _numbers(texts, len(classes))
+    outside = _outside(values)
     with np.errstate(invalid="ignore"):
-        outside = ~((values >= 0) & (values <= 1))
         sums = values.sum(axis=1)
         wrong_sum = ~(np.abs(sums - 1) <= SUM_TOLERANCE) & ~outside.any(axis=1)
         if wrong_sum.any():  # else there is no need to look at every number as it is written
             wrong_sum &= np.abs(sums - 1) > rounding(values, texts)
-    for row, column in np.argwhere(outside)[: MAX_FAULTS + 1].tolist():
-        text = texts[row][column]
-        number = not np.isnan(values[row, column]) or text.strip().lower().lstrip("+-") == "nan"
-        what = "a probability from 0 to 1" if number else "a number"
-        yield Fault(file, lines[row], f"{classes[column]}: expected {what}, found {_short(text)}")
+    yield from _no_probabilities(file, lines, values, texts, classes)
     for row in _first(wrong_sum):
         yield Fault(file, lines[row], f"expected probabilities that sum to 1, found {sums[row]:.6g}")
     index_of = {name: index for index, name in enumerate(classes)}
@@ -171,6 +181,34 @@ def _check_values(
     for row in _first(behind):
         best = classes[int(values[row].argmax())]
         yield Fault(file, lines[row], f"the label is {labels[row]}, but {best} is more probable")
+
+
+def _check_decisions(
+    file: str, lines: Sequence[int], labels: Sequence[str], texts: list[list[str]], classes: Sequence[str]
+) -> Iterator[Fault]:
+    """Any number of classes in each row, joined by `|`; their probabilities are of each for itself."""
+    yield from _no_probabilities(file, lines, _numbers(texts, len(classes)), texts, classes)
+    known = set(classes)
+    for line, label in zip(lines, labels, strict=True):
+        named = label.split(LABEL_SEPARATOR) if label else []
+        if not known.issuperset(named) or len(set(named)) < len(named):
+            expected = f"different classes of {', '.join(classes)}, joined by {LABEL_SEPARATOR}, or nothing"
+            yield Fault(file, line, f"expected {expected}, found {_short(label)}")
+
+
+def _outside(values: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return ~((values >= 0) & (values <= 1))
+
+
+def _no_probabilities(
+    file: str, lines: Sequence[int], values: np.ndarray, texts: list[list[str]], classes: Sequence[str]
+) -> Iterator[Fault]:
+    for row, column in np.argwhere(_outside(values))[: MAX_FAULTS + 1].tolist():
+        text = texts[row][column]
+        number = not np.isnan(values[row, column]) or text.strip().lower().lstrip("+-") == "nan"
+        what = "a probability from 0 to 1" if number else "a number"
+        yield Fault(file, lines[row], f"{classes[column]}: expected {what}, found {_short(text)}")
 
 
 def _first(wrong: np.ndarray) -> list[int]:

@@ -40,7 +40,7 @@ def members(rules: Edition, layout: PackageFormat, system: System) -> tuple[dict
         f"{folder}/tinyscene_biodcase.py": (FILES / "biodcase2026" / "tinyscene_biodcase.py").read_bytes(),
         **{f"{folder}/{name}": content for name, content in sources("").items()},
     }
-    return files, {"file_bytes": len(buffer.getvalue()), **_scores(system.first.scored.predictions)}
+    return files, {"file_bytes": len(buffer.getvalue()), **_scores(system.first.scored.scenes)}
 
 
 def _scores(predictions: Predictions) -> dict[str, float]:

@@ -35,7 +35,7 @@ def members(rules: Edition, layout: PackageFormat, system: System) -> tuple[dict
     files |= {f"{team}/models/{name}": content for name, content in sources(".").items()}
     files[f"{team}/resources/dummy.wav"] = _dummy(rules.segment_seconds or 1.0)
 
-    predictions = combined({name: part.scored.predictions for name, part in system.parts.items()})
+    predictions = combined({name: part.scored.scenes for name, part in system.parts.items()})
     files[f"{team}/resources/test.csv"] = _test_list(predictions)
     networks = nn.ModuleDict()
     costs = {}

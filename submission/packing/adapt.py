@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from submission.event_rows import EventRows
 from submission.run_parts import COMPLEXITY_KEYS, RunParts, budget_of
 from system.config import load_yaml
-from system.editions import Edition
+from system.editions import EDITIONS, Edition
 from system.errors import ConfigError, RunError
 from system.evaluation import Predictions, floored, probabilities_of, score
 from system.registry import unknown
@@ -44,9 +45,16 @@ def limited_costs(edition: Edition, costs: Mapping[str, Any]) -> Mapping[str, An
 
 
 def check_fits(edition: Edition, run: RunParts, part: str = "") -> None:
-    """Raise BudgetError with the excess of each quantity, RunError for a longer segment or more training data than the
-    edition gives, or the training list of another `part`.
+    """Raise BudgetError with the excess of each quantity, RunError for a run of another task, a longer segment or more
+    training data than the edition gives, or the training list of another `part`.
     """
+    if isinstance(run.predictions, EventRows) != edition.events:
+        tasks = {False: "one class for each recording", True: "sound events, several at a time"}
+        fitting = [key for key, one in EDITIONS.items() if one.classes is None and one.events != edition.events]
+        raise RunError(
+            f"{run.folder} was trained on {tasks[not edition.events]}, edition {edition.key} is of "
+            f"{tasks[edition.events]}: give --edition {' or '.join(fitting)}"
+        )
     if run.spec.data.refit and not edition.may_refit:
         raise RunError(
             f"{run.folder} was trained on the whole development set, which edition {edition.key} forbids: its test "
@@ -176,6 +184,8 @@ def with_classes(run: RunParts, mapping: Mapping[str, str], classes: Sequence[st
     Scores are computed anew where this changes the predictions.
     """
     old = run.predictions
+    if isinstance(old, EventRows):  # their editions keep a run's own classes and segments
+        return run
     changed = any(name != target for name, target in mapping.items()) or tuple(classes) != old.classes
     if changed:
         old = replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from submission.event_rows import EventRows
 from submission.packing.people import People
 from submission.packing.systems import Part, System
 from submission.run_parts import RunParts
@@ -29,7 +30,8 @@ def describe(system: System, people: People) -> dict[str, Any]:
     external = people.external_datasets
     method = f"CNN: {model.block} blocks, {model.activation} activations, {model.norm} norm, {model.pooling} pooling"
     compression = f"re-parameterization, BatchNorm folding, INT8 {_quantization(system.parts)}"
-    softmax = _softmax(system.parts)
+    events = isinstance(run.predictions, EventRows)
+    decision = _events(run) if events else _softmax(system.parts)
     return {
         "input_sampling_rate": f"{features.sample_rate / 1000:g}kHz",
         "acoustic_features": f"log-mel energies, {features.n_mels} bands, "
@@ -40,34 +42,35 @@ def describe(system: System, people: People) -> dict[str, Any]:
         "machine_learning_method": method,
         "model_architecture": method,
         "machine_learning_framework": "pytorch",
-        "training_objective": _objective(spec),
+        "training_objective": _objective(spec, events),
         "ensemble_method_subsystem_count": None,
-        "decision_making": softmax
+        "decision_making": decision
         + ("; mean of the log probabilities of a recording's segments" if run.complexity["inferences"] > 1 else ""),
         "external_data_usage": ", ".join(row.name for row in external) if external else None,
         "complexity_management": compression,
         "model_compression": compression,
-        "pipeline": _pipeline(run, softmax),
+        "pipeline": _pipeline(run, decision),
         "framework": ", ".join(_frameworks(run)),
         "split_adaptations": _adaptations(system.parts, OF_TRAINING),
         "system_adaptations": _device_models(system.parts) or _adaptations(system.parts, OF_NETWORK),
     }
 
 
-def _pipeline(run: RunParts, softmax: str) -> str:
+def _pipeline(run: RunParts, decision: str) -> str:
     steps = ["log-mel"]
     if run.spec.init.run:
         steps.append("pretraining")
     steps += [f"training{EVERYTHING if run.spec.data.refit else ''}", "re-parameterization", "calibration"]
     if run.tuned:
         steps.append("quantization-aware training")
-    return ", ".join([*steps, "integer inference", softmax])
+    return ", ".join([*steps, "integer inference", decision])
 
 
-def _objective(spec: ExperimentSpec) -> str:
+def _objective(spec: ExperimentSpec, events: bool = False) -> str:
+    loss = "binary cross entropy" if events else "cross entropy"
     if not (count := len(spec.distill.teachers)):
-        return "cross entropy"
-    return f"cross entropy, and knowledge distillation from {count} teacher{'s' if count > 1 else ''}"
+        return loss
+    return f"{loss}, and knowledge distillation from {count} teacher{'s' if count > 1 else ''}"
 
 
 def _augmentations(run: RunParts) -> str | None:
@@ -75,6 +78,12 @@ def _augmentations(run: RunParts) -> str | None:
     if run.spec.data.device_irs:
         used.append("simulated devices")
     return ", ".join(used) or None
+
+
+def _events(run: RunParts) -> str:
+    window = run.scores.get("median_window", 1)
+    over = f"the median probability of {window} segments" if window > 1 else "the probability of a segment"
+    return f"sigmoid, {over} against a threshold of each class (chosen on validation data)"
 
 
 def _softmax(parts: Mapping[str, Part]) -> str:

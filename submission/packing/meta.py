@@ -59,7 +59,8 @@ def _available(rules: Edition, system: System, people: People, extra: Mapping[st
     spec = system.first.run.spec
     plain = people.plain()
     name = people.name if not draft or people.name.startswith(DRAFT_MARK) else f"{DRAFT_MARK} {people.name}"
-    results = {split: _results(scores, system.devices) for split, scores in system.scores.items()}
+    told = _event_results if rules.events else _results
+    results = {split: told(scores, system.devices) for split, scores in system.scores.items()}
     return {
         "submission": {
             "label": system.label,
@@ -73,6 +74,8 @@ def _available(rules: Edition, system: System, people: People, extra: Mapping[st
             "classes": list(system.classes),
             "devices": list(system.devices),
             "budget": spec.budget,
+            "segment_seconds": spec.data.segment_seconds,
+            **{key: system.first.run.scores.get(key) for key in ("median_window", "thresholds")},
         },
         "system": {
             "description": describe(system, people),
@@ -104,6 +107,28 @@ def _results(scores: Mapping[str, Any], devices: Sequence[str]) -> dict[str, Any
         "device_wise": dict.fromkeys(devices, NOT_MEASURED)
         | {key: _result(row) for key, row in scores["device_wise"].items()},
     }
+
+
+def _event_results(scores: Mapping[str, Any], devices: Sequence[str]) -> dict[str, Any]:
+    """Of sound events. Shares from 0 to 1, error rates, and log loss in nats; None for what is not defined."""
+    timed = {
+        kind: {key: _rounded(scores.get(kind, {}).get(key)) for key in ("f1", "error_rate")}
+        for kind in ("segment_based", "event_based")
+    }
+    return {
+        "overall": {key: _rounded(scores[key]) for key in ("mAP", "AUC")}
+        | {"logloss": _rounded(scores["log_loss"])}
+        | timed,
+        "class_wise": {
+            name: {key: _rounded(row.get(key)) for key in ("average_precision", "auc", "segment_f1", "event_f1")}
+            for name, row in scores["class_wise"].items()
+        },
+        "device_wise": {name: {"logloss": _rounded(scores["device_wise"][name]["log_loss"])} for name in devices},
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _result(scores: Mapping[str, Any]) -> dict[str, float]:

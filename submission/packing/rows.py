@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from submission.evaluation_set import Listed
+from submission.event_rows import EventRows
 from submission.packing.adapt import converted
 from submission.packing.predict import Predict
 from submission.packing.systems import Part, System, combined
-from submission.schema import PackageFormat
+from submission.schema import SOUNDS, PackageFormat
 from system.editions import Edition
 from system.evaluation import Predictions, floored
 
@@ -24,8 +25,11 @@ def tables(
     system: System, rules: Edition, layout: PackageFormat, evaluation: Listed | None, predict: Predict
 ) -> dict[str, bytes]:
     """Part of the edition -> table: of the evaluation list, or else of the run's own test recordings."""
+    answers = system.first.scored.predictions
+    if isinstance(answers, EventRows):
+        return event_tables(layout, answers)
     if evaluation is None:
-        own = {name: part.scored.predictions for name, part in system.parts.items()}
+        own = {name: part.scored.scenes for name, part in system.parts.items()}
         own = own if rules.splits else {"": combined(own)}
         rows = {name: (_test_keys(layout, rules, table), table.probabilities) for name, table in own.items()}
     else:
@@ -33,6 +37,14 @@ def tables(
         values = _by_split(system, evaluation, predict) if rules.splits else _by_device(system, evaluation, predict)
         rows = {name: (keys, table) for name, table in values.items()}
     return {name: output_csv(layout, system.classes, *rows[name]) for name in layout.outputs}
+
+
+def event_tables(layout: PackageFormat, answers: EventRows) -> dict[str, bytes]:
+    """What was decided in each segment, with probabilities that do not sum to 1; and the sounds that follow from it."""
+    keys = zip(answers.filename, answers.segment.tolist(), answers.device, answers.decided, strict=True)
+    rows = ((*key, *values) for key, values in zip(keys, answers.probabilities.tolist(), strict=True))
+    columns = (*layout.key_columns, layout.label_column, *answers.classes)
+    return {"": _as_table(layout, columns, rows), SOUNDS: _as_table(layout, layout.sound_columns, answers.sounds)}
 
 
 def _by_split(system: System, evaluation: Listed, predict: Predict) -> dict[str, np.ndarray]:
@@ -74,10 +86,13 @@ def output_csv(
     """A table of predictions. No probability is below `PROBABILITY_FLOOR`; the label is the most probable class."""
     values = floored(probabilities)
     labels = values.argmax(axis=1).tolist()
+    rows = ((*key, classes[label], *row) for key, label, row in zip(keys, labels, values.tolist(), strict=True))
+    return _as_table(layout, (*layout.key_columns, layout.label_column, *classes), rows)
+
+
+def _as_table(layout: PackageFormat, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter=layout.delimiter, lineterminator="\n")
-    writer.writerow((*layout.key_columns, layout.label_column, *classes))
-    writer.writerows(
-        (*key, classes[label], *row) for key, label, row in zip(keys, labels, values.tolist(), strict=True)
-    )
+    writer.writerow(columns)
+    writer.writerows(rows)
     return buffer.getvalue().encode("utf-8")

@@ -120,7 +120,7 @@ def _scores(parts: Mapping[str, Part]) -> Mapping[str, Any]:
     general = parts[""].scored
     if len(parts) == 1:
         return general.scores
-    predictions = combined({name: part.scored.predictions for name, part in parts.items()})
+    predictions = combined({name: part.scored.scenes for name, part in parts.items()})
     return score(predictions, str(general.scores.get("split", "test")), {}, general.spec.seed)
 
 

@@ -23,6 +23,7 @@ from submission.validate import validate
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.editions import BIRDS, EDITIONS, SCENES, TAU_DEVICES
 from system.evaluation import Predictions, score
+from system.events import EventPredictions, decode, event_probabilities, score_events
 from system.files import write_json, write_yaml
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from tests.tiny import MODEL
@@ -94,6 +95,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+SOUNDING = ("dog", "rain", "siren")  # of the run on sound events
 MakeRun = Callable[..., Path]
 NO_GRAPH = b"not read by these tests"
 OF_SYSTEM = ("backend", "label", "label_map")
@@ -212,7 +214,43 @@ TINY = ExperimentSpec(
 )
 
 
-def write_quantized(run: Path, classes: tuple[str, ...], devices: tuple[str, ...] = TAU_DEVICES, seed: int = 0) -> Path:
+def made_up_events(classes: tuple[str, ...], n: int = 60) -> EventPredictions:
+    """Decisions about clips of five segments of a second, each class in time."""
+    generator = np.random.default_rng(0)
+    label = generator.random((n, len(classes))) < 0.3
+    filename = tuple(f"audio/clip{i // 5}.wav" for i in range(n))
+    return EventPredictions(
+        classes=classes,
+        filename=filename,
+        segment=np.arange(n) % 5,
+        device=("a",) * n,
+        label=label,
+        source=filename,
+        probabilities=event_probabilities(generator.normal(size=label.shape) + 2.0 * label - 1.0),
+        thresholds=np.full(len(classes), 0.5),
+        seconds=1.0,
+        median_window=3,
+    )
+
+
+def write_answers(quant: Path, classes: tuple[str, ...], devices: tuple[str, ...], events: bool) -> None:
+    """Predictions and scores, made up."""
+    if events:
+        heard = made_up_events(classes)
+        annotated = {name: tuple(decode(heard.label[rows], heard.segment[rows], classes, 1.0))
+                     for name, _, rows in heard.clips()}  # fmt: skip
+        write_json(quant / "scores.json", score_events(heard, annotated, "test", {"a": "real"}))
+        heard.write_csv(quant / "predictions.csv")
+        heard.write_events(quant / "events.csv")
+        return
+    predictions = made_up(classes, devices, n=len(classes) * len(devices) * 2)
+    write_json(quant / "scores.json", score(predictions, "test", dict.fromkeys(devices, "real")))
+    predictions.write_csv(quant / "predictions.csv")
+
+
+def write_quantized(
+    run: Path, classes: tuple[str, ...], devices: tuple[str, ...] = TAU_DEVICES, seed: int = 0, events: bool = False
+) -> Path:
     """A run as `system/run.py train` and `quant/run.py ptq` leave it, without training: weights are random."""
     import torch
 
@@ -241,10 +279,8 @@ def write_quantized(run: Path, classes: tuple[str, ...], devices: tuple[str, ...
     backend.calibrate(quantized, [torch.randn(32, *shape)])
     backend.export_onnx(backend.freeze(quantized), shape, quant / "int8.onnx", 17)
     write_json(quant / "complexity.json", int8_complexity(checkpoint, read_graph(quant / "int8.onnx")))
-    predictions = made_up(classes, devices, n=len(classes) * len(devices) * 2)
-    write_json(quant / "scores.json", score(predictions, "test", dict.fromkeys(devices, "real")))
     write_json(quant / "parity.json", {"validation": {"exported": "calibrated"}})
-    predictions.write_csv(quant / "predictions.csv")
+    write_answers(quant, classes, devices, events)
     return run
 
 
@@ -280,12 +316,13 @@ INDOOR = {"airport": "indoor", "bus": "transportation", "metro": "transportation
 
 @pytest.fixture(scope="session")
 def quantized_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs on scenes (a general one and another), and on birds."""
+    """Runs on scenes (a general one and another), on birds, and on sound events."""
     root = tmp_path_factory.mktemp("quantized")
     return {
         "scenes": write_quantized(root / "scenes", SCENES),
         "other": write_quantized(root / "other", SCENES, seed=1),
         "birds": write_quantized(root / "birds", BIRDS, ("a",)),
+        "events": write_quantized(root / "events", SOUNDING, ("a",), events=True),
     }
 
 
@@ -307,7 +344,7 @@ def examples(quantized_runs: dict[str, Path], tmp_path_factory: pytest.TempPathF
     found = Examples()
     for key in FORMATS:
         rules = EDITIONS[key]
-        run = quantized_runs["birds" if rules.classes == BIRDS else "scenes"]
+        run = quantized_runs["events" if rules.events else "birds" if rules.classes == BIRDS else "scenes"]
         runs = dict.fromkeys(rules.splits or ("",), run)
         if rules.complexity_devices:
             runs["b"] = quantized_runs["other"]

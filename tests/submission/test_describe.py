@@ -53,6 +53,7 @@ def described(**runs: tuple[ExperimentSpec, bool, float]) -> dict[str, Any]:
         "" if name == "general" else name: SimpleNamespace(
             run=SimpleNamespace(
                 spec=spec, tuned=tuned, temperature=temperature, backend="brevitas", complexity={"inferences": 1},
+                predictions=None,
                 scores={"temperature": {"value": temperature, "fitted": temperature}},
             )
         )

@@ -1,0 +1,62 @@
+"""What a run on sound events answered, as its files have it: decisions of segments, and sounds in time."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from system.data.folds import LABEL_SEPARATOR
+from system.errors import FormatError
+from system.evaluation import read_columns
+from system.events import EVENT_COLUMNS
+
+
+@dataclass(frozen=True)
+class EventRows:
+    """Answers for n segments, and the sounds that follow from what was decided."""
+
+    classes: tuple[str, ...]
+    filename: tuple[str, ...]
+    segment: np.ndarray  # (n,) int, index of the segment within its clip
+    device: tuple[str, ...]
+    decided: tuple[str, ...]  # classes joined by `|`, "" where none is heard
+    probabilities: np.ndarray  # (n, classes) float, which do not sum to 1
+    sounds: tuple[tuple[str, ...], ...]  # filename, device, onset, offset (seconds), label
+
+    def __len__(self) -> int:
+        return len(self.filename)
+
+    @classmethod
+    def read(cls, folder: Path) -> EventRows:
+        """predictions.csv and events.csv of `folder`. Raises FormatError naming file and line."""
+        path = folder / "predictions.csv"
+        found = read_columns(path)
+        known = set(found.classes)
+        for line, text in enumerate(found.predicted, 2):
+            if text and not known.issuperset(text.split(LABEL_SEPARATOR)):
+                raise FormatError(f"{path}, line {line}: expected classes of its header, found {text!r}")
+        outside = ~((found.probabilities >= 0) & (found.probabilities <= 1)).all(axis=1)
+        if outside.any():
+            row = int(outside.argmax())
+            values = found.probabilities[row].tolist()
+            raise FormatError(f"{path}, line {row + 2}: expected probabilities between 0 and 1, found {values}")
+        return cls(
+            found.classes, found.filename, found.segment, found.device, found.predicted, found.probabilities,
+            tuple(_sounds(folder / "events.csv")),
+        )  # fmt: skip
+
+
+def _sounds(path: Path) -> list[tuple[str, ...]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+    except FileNotFoundError:
+        raise FormatError(f"{path} does not exist; python quant/run.py writes it") from None
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise FormatError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    if tuple(header) != EVENT_COLUMNS or any(len(row) != len(EVENT_COLUMNS) for row in rows):
+        raise FormatError(f"{path}: expected the columns {','.join(EVENT_COLUMNS)} in every line")
+    return [tuple(row) for row in rows]
