@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from torch import Tensor, nn
-
-from system.complexity import Shape
 from system.errors import ConfigError
 from system.registry import unknown
 from system.spec import ModelSpec, QuantSpec
+
+if TYPE_CHECKING:  # PyTorch takes a second, and --help asks for the names only
+    from torch import Tensor, nn
+
+    from system.complexity import Shape
 
 USUAL = QuantSpec()
 

@@ -190,11 +190,7 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    from submission.archive import holds
-    from submission.evaluation_set import length_note, listed
-    from submission.formats import find
     from submission.options import add_system_options, system_requests
-    from submission.schema import DRAFT_MARK
     from system.editions import EDITIONS
     from system.options import add_common_options
 
@@ -206,6 +202,12 @@ def main(argv: Sequence[str]) -> int:
     add_system_options(parser, "compare its numbers with the run it was packed from")
     add_common_options(parser)
     args, runs = system_requests(parser, argv)
+
+    from submission.archive import holds
+    from submission.evaluation_set import length_note, listed
+    from submission.formats import find
+    from submission.schema import DRAFT_MARK
+
     rules, layout = find(args.edition)
     evaluation = listed(args.eval_root, rules)
     faults = package_faults(args.file, rules, layout, evaluation, args.draft, runs)

@@ -169,6 +169,19 @@ def test_help_from_another_folder(script: str, tmp_path: Path, place: Place) -> 
     assert done.stdout.startswith(f"usage: {script}")
 
 
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if not script.startswith("benchmarks")])
+def test_help_waits_for_no_large_library(script: str) -> None:
+    """Each takes a second or more to import."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script!r}, '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n    print(sorted({'torch', 'sklearn', 'librosa', 'optuna'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 class Parsed(Exception):
     """In place of what a command does."""
 
