@@ -15,48 +15,41 @@ from system.evaluation import RESAMPLES, drawn_sources
 from system.progress import progress
 
 EDGES = (2.5, 97.5)  # percent
+Scores = dict[str, np.ndarray]  # dotted path in scores.json -> (draws,)
 
 
-def event_intervals(
-    surest: np.ndarray, tagged: np.ndarray, counts: Mapping[str, np.ndarray], source: Sequence[str], seed: int
-) -> dict[str, Any]:
-    """95 % intervals [low, high] of mAP, and of f1 and error_rate of each kind in `counts`; None where not defined.
+class EventSums:
+    """What the scores of events are made of, for sources that count several times, or not at all.
 
-    surest (clips, C) probabilities of clips, tagged (clips, C) of bool, source (clips,) names. counts: segment_based or
-    event_based -> (clips, 4) true positives, annotated, found, errors, as `sed_scores` has them.
+    surest (clips, C) probabilities of clips, tagged (clips, C) of bool, unit (clips,) numbers of sources from 0.
+    counts: segment_based or event_based -> (clips, 4), what each clip has of the four that `sed_scores` counts.
     """
-    names, unit = np.unique(np.asarray(source), return_inverse=True)
-    summed = {kind: _sums(values, unit, len(names)) for kind, values in counts.items()}
-    ranking = _Ranking(surest, tagged)
-    drawn: dict[tuple[str, ...], list[np.ndarray]] = {}
-    with progress("drawing sources", RESAMPLES, unit="draws") as step:
-        for weights in drawn_sources(len(names), seed):
-            drawn.setdefault(("mAP",), []).append(ranking.mean_average_precision(weights[:, unit]))
-            for kind, sums in summed.items():
-                hits, annotated, found, errors = (weights @ sums).T
-                drawn.setdefault((kind, "f1"), []).append(_share(2 * hits, annotated + found))
-                drawn.setdefault((kind, "error_rate"), []).append(_share(errors, annotated))
-            step(len(weights))
-    intervals: dict[str, Any] = {kind: {} for kind in counts}
-    for (*where, score), values in drawn.items():
-        (intervals[where[0]] if where else intervals)[score] = _interval(np.concatenate(values))
-    return intervals
 
-
-class _Ranking:
-    """Average precision of clips that count several times, or not at all, with their order found once."""
-
-    def __init__(self, surest: np.ndarray, tagged: np.ndarray) -> None:
+    def __init__(
+        self, surest: np.ndarray, tagged: np.ndarray, counts: Mapping[str, np.ndarray], unit: np.ndarray
+    ) -> None:
+        self.unit = unit
+        self.counts = {kind: np.zeros((int(unit.max()) + 1, 4)) for kind in counts}
+        for kind, sums in self.counts.items():
+            np.add.at(sums, unit, counts[kind])
         self.order = np.argsort(-surest, axis=0, kind="stable")  # (clips, C)
         self.tagged = np.take_along_axis(tagged, self.order, axis=0)
         ordered = np.take_along_axis(surest, self.order, axis=0)
         last = np.ones((1, surest.shape[1]), dtype=bool)
         self.last = np.concatenate([ordered[1:] != ordered[:-1], last])  # of equals, which one threshold takes together
 
-    def mean_average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """(draws, clips) -> (draws,), over the classes that some clips have and others have not; NaN without any."""
-        total = np.zeros(len(weights))
-        classes = np.zeros(len(weights))
+    def scores(self, weights: np.ndarray) -> Scores:
+        """(draws, sources) how often each was drawn -> scores of each draw; NaN where one is not defined."""
+        found = {"mAP": self._mean_average_precision(weights[:, self.unit])}
+        for kind, sums in self.counts.items():
+            hits, annotated, answered, errors = (weights @ sums).T
+            found[f"{kind}.f1"] = _share(2 * hits, annotated + answered)
+            found[f"{kind}.error_rate"] = _share(errors, annotated)
+        return found
+
+    def _mean_average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """(draws, clips) -> (draws,), over the classes that some clips have and others have not."""
+        total, classes = np.zeros(len(weights)), np.zeros(len(weights))
         for c in range(self.order.shape[1]):
             kept = self.last[:, c]
             mine = weights[:, self.order[:, c]]  # (draws, clips), surest first
@@ -71,17 +64,32 @@ class _Ranking:
         return _share(total, classes)
 
 
-def _sums(values: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """(clips, k) -> (units, k)."""
-    sums = np.zeros((units, values.shape[1]))
-    np.add.at(sums, unit, values)
-    return sums
+def draws_of(systems: Sequence[EventSums], seed: int) -> list[Scores]:
+    """Scores of each system in the same `RESAMPLES` draws of sources, of which all have the same number."""
+    units = int(systems[0].unit.max()) + 1
+    drawn: list[list[Scores]] = [[] for _ in systems]
+    with progress("drawing sources", RESAMPLES, unit="draws") as step:
+        for weights in drawn_sources(units, seed):
+            for scores, system in zip(drawn, systems, strict=True):
+                scores.append(system.scores(weights))
+            step(len(weights))
+    return [{name: np.concatenate([chunk[name] for chunk in scores]) for name in scores[0]} for scores in drawn]
+
+
+def event_intervals(sums: EventSums, seed: int) -> dict[str, Any]:
+    """95 % intervals [low, high], nested as scores.json is; None for what no draw defines."""
+    intervals: dict[str, Any] = {}
+    for name, values in draws_of([sums], seed)[0].items():
+        *kind, score = name.split(".")
+        (intervals.setdefault(kind[0], {}) if kind else intervals)[score] = interval_of(values)
+    return intervals
+
+
+def interval_of(values: np.ndarray) -> list[float] | None:
+    """The middle 95 % of those that are defined."""
+    known = values[~np.isnan(values)]
+    return np.percentile(known, EDGES).tolist() if len(known) else None
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-
-
-def _interval(values: np.ndarray) -> list[float] | None:
-    known = values[~np.isnan(values)]
-    return np.percentile(known, EDGES).tolist() if len(known) else None

@@ -11,7 +11,6 @@ probabilities themselves: they judge the network, not what is decided.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,19 +26,12 @@ from sklearn.metrics import precision_recall_curve
 from system.data.folds import LABEL_SEPARATOR, Event
 from system.errors import DataError
 from system.evaluation import COLUMNS, PROBABILITY_FLOOR, bootstrap, by_device, part_scores
-from system.event_intervals import event_intervals
+from system.event_intervals import EventSums, event_intervals
 from system.files import write_csv
 from system.metrics import average_precision, d_prime, ranking_scores, resolved_auc, roc_auc, yes_no
-from system.progress import progress
+from system.sed_scores import defined, sed_scores
 
-RESOLUTION_SECONDS = 1.0  # of the segment-based scores
-COLLAR_SECONDS = 0.2  # of the event-based scores: how far an onset may be off
-LENGTH_SHARE = 0.5  # of an event's length that its offset may be off, if that is more than the collar
 LARGEST_WINDOW = 21  # segments of a median that are tried at most
-COUNTED = {  # what sed_eval adds up: true positives, annotated, found, errors
-    "segment_based": (("Ntp",), ("Nref",), ("Nsys",), ("S", "D", "I")),
-    "event_based": (("Ntp",), ("Nref",), ("Nsys",), ("Nsubs", "Nfn", "Nfp")),
-}
 EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")
 
 
@@ -133,6 +125,10 @@ class EventPredictions:
         found = decode(self.active[rows], self.segment[rows], self.classes, self.seconds)
         return [event._replace(offset=min(event.offset, end)) for event in found]
 
+    def beside(self, annotated: Mapping[str, Sequence[Event]]) -> list[tuple[Sequence[Event], Sequence[Event]]]:
+        """Of each clip the annotated and the predicted events. `annotated`: file name -> its events."""
+        return [(annotated[name], self.events(rows)) for name, _, rows in self.clips()]
+
     def write_csv(self, path: Path) -> None:
         """Write `filename,segment,device,label,predicted,<one column per class>`.
 
@@ -201,9 +197,10 @@ def score_events(
     device, source = np.array(predictions.device), np.array(predictions.source)
     clips = list(predictions.clips())
     surest = np.array([probabilities[rows].max(axis=0) for _, _, rows in clips])  # (clips, classes)
-    tagged = np.array([[name in labels for name in predictions.classes]
-                       for labels in ({event.label for event in annotated[name]} for name, _, _ in clips)])  # fmt: skip
-    detection, counts = sed_scores(predictions, annotated) if have_times(annotated) else ({}, {})
+    tagged = tags([annotated[name] for name, _, _ in clips], predictions.classes)
+    timed = have_times(annotated)
+    detection, counts = sed_scores(predictions.classes, predictions.beside(annotated)) if timed else ({}, {})
+    _, unit = np.unique([predictions.source[rows[0]] for _, _, rows in clips], return_inverse=True)
     per_class = {
         "average_precision": average_precision(surest, tagged),
         "auc": roc_auc(surest, tagged),
@@ -224,7 +221,7 @@ def score_events(
             name: {
                 **part_scores(every, correct[:, c], loss[:, c], truth[:, c]),
                 "n": int(label[:, c].sum()),  # segments where it sounds
-                **{key: _number(values[c]) for key, values in per_class.items()},
+                **{key: defined(values[c]) for key, values in per_class.items()},
             }
             for c, name in enumerate(predictions.classes)
         },
@@ -233,61 +230,13 @@ def score_events(
             **bootstrap(
                 correct.ravel(), loss.ravel(), truth.ravel(), np.repeat(source, len(predictions.classes)), seed
             ),
-            **event_intervals(surest, tagged, counts, [predictions.source[rows[0]] for _, _, rows in clips], seed),
+            **event_intervals(EventSums(surest, tagged, counts, unit), seed),
         },
         "sources": len(np.unique(source)),
     }
 
 
-def sed_scores(
-    predictions: EventPredictions, annotated: Mapping[str, Sequence[Event]]
-) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """`segment_based` and `event_based` scores by sed_eval, over all clips and all classes together; and each clip's
-    part in them: (clips, 4) true positives, annotated, found, errors.
-
-    Shares run from 0 to 1, error rates may exceed 1. A class that is never predicted has an F1 of 0; `f1_macro` is
-    the mean over the classes that are annotated.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dcase_util imports pkg_resources
-        from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
-    classes = list(predictions.classes)
-    counters = {
-        "segment_based": SegmentBasedMetrics(classes, time_resolution=RESOLUTION_SECONDS),
-        "event_based": EventBasedMetrics(classes, t_collar=COLLAR_SECONDS, percentage_of_length=LENGTH_SHARE),
-    }
-    clips = list(predictions.clips())
-    so_far: dict[str, list[list[float]]] = {name: [[0.0] * 4] for name in counters}
-    with progress("scoring events", len(clips), unit="clips") as step:
-        for name, _, rows in clips:
-            reference, estimated = _for_sed_eval(annotated[name]), _for_sed_eval(predictions.events(rows))
-            for kind, counter in counters.items():
-                counter.evaluate(reference, estimated)
-                so_far[kind].append([sum(counter.overall[key] for key in keys) for keys in COUNTED[kind]])
-            step(1)
-    scores: dict[str, dict[str, Any]] = {}
-    for name, counter in counters.items():
-        counter.empty_system_output_handling = "zero_score"
-        found = counter.results_overall_metrics()
-        f1 = [row["f_measure"]["f_measure"] for row in counter.results_class_wise_metrics().values()]
-        counted = [value for value in f1 if not math.isnan(value)]
-        scores[name] = {
-            "f1": _number(found["f_measure"]["f_measure"]),
-            "precision": _number(found["f_measure"]["precision"]),
-            "recall": _number(found["f_measure"]["recall"]),
-            "f1_macro": float(np.mean(counted)) if counted else None,
-            **{key: _number(value) for key, value in found["error_rate"].items()},
-            "f1_class_wise": f1,
-        }
-    scores["segment_based"]["time_resolution"] = RESOLUTION_SECONDS
-    scores["event_based"] |= {"t_collar": COLLAR_SECONDS, "percentage_of_length": LENGTH_SHARE}
-    return scores, {kind: np.diff(values, axis=0) for kind, values in so_far.items()}
-
-
-def _for_sed_eval(events: Sequence[Event]) -> list[dict[str, Any]]:
-    return [{"event_onset": onset, "event_offset": offset, "event_label": label} for onset, offset, label in events]
-
-
-def _number(value: float) -> float | None:
-    """A number as JSON can hold it: None for what is not defined."""
-    return float(value) if math.isfinite(value) else None
+def tags(annotated: Sequence[Sequence[Event]], classes: Sequence[str]) -> np.ndarray:
+    """(clips, C) of bool: which classes sound in each clip with these events."""
+    heard = ({event.label for event in events} for events in annotated)
+    return np.array([[name in labels for name in classes] for labels in heard])

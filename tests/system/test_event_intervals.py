@@ -11,8 +11,9 @@ from sklearn.metrics import average_precision_score
 
 from system.data.folds import Event
 from system.evaluation import drawn_sources
-from system.event_intervals import _Ranking, event_intervals
-from system.events import EventPredictions, decode, event_probabilities, score_events, sed_scores
+from system.event_intervals import EventSums, event_intervals
+from system.events import EventPredictions, decode, event_probabilities, score_events
+from system.sed_scores import sed_scores
 
 CLASSES = ("dog", "rain", "siren")
 SCORES = (
@@ -47,7 +48,7 @@ def made_up(clips: int = 60, seed: int = 0) -> tuple[EventPredictions, dict[str,
 
 def test_the_counts_of_the_clips_add_up_to_the_scores() -> None:
     predictions, annotated = made_up()
-    scores, counts = sed_scores(predictions, annotated)
+    scores, counts = sed_scores(predictions.classes, predictions.beside(annotated))
     for kind, values in counts.items():
         assert values.shape == (60, 4)
         hits, reference, found, errors = values.sum(axis=0)
@@ -61,7 +62,7 @@ def test_a_draw_has_the_average_precision_of_clips_that_count_several_times() ->
     tagged = generator.random((40, 3)) < 0.3
     tagged[:, 2] = False  # a class that no clip has is not averaged
     (weights,) = drawn_sources(40, seed=0, resamples=20)
-    found = _Ranking(surest, tagged).mean_average_precision(weights)
+    found = EventSums(surest, tagged, {}, np.arange(40)).scores(weights)["mAP"]
     for row, value in zip(weights, found, strict=True):
         drawn = np.repeat(np.arange(40), row.astype(int))
         expected = [average_precision_score(tagged[drawn, c], surest[drawn, c]) for c in range(2)]
@@ -93,17 +94,16 @@ def test_clips_of_one_source_are_drawn_together() -> None:
 
 
 def test_the_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    _, counts = sed_scores(*made_up(2000, seed=9))
+    predictions, annotated = made_up(2000, seed=9)
+    _, counts = sed_scores(predictions.classes, predictions.beside(annotated))
     hits, reference, found, _ = counts["event_based"].sum(axis=0)
     truth = 2 * hits / (reference + found)  # of so many clips the score of all
     covered = 0
     generator = np.random.default_rng(2)
     for turn in range(40):
         some = generator.choice(2000, 60, replace=False)
-        source = [str(i) for i in some]
-        intervals = event_intervals(
-            np.zeros((60, 3)), np.zeros((60, 3), bool), {"event_based": counts["event_based"][some]}, source, turn
-        )
+        mine = {"event_based": counts["event_based"][some]}
+        intervals = event_intervals(EventSums(np.zeros((60, 3)), np.zeros((60, 3), bool), mine, np.arange(60)), turn)
         low, high = intervals["event_based"]["f1"]
         covered += low <= truth <= high
     assert covered >= 34, "of 40 at 95 %, less than 34 has a probability below 0.01"
@@ -113,5 +113,6 @@ def test_what_no_draw_defines_has_no_interval() -> None:
     nothing = np.zeros((4, 2), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = event_intervals(np.ones((4, 2)) / 2, nothing, {"event_based": np.zeros((4, 4))}, list("abcd"), 0)
+        sums = EventSums(np.ones((4, 2)) / 2, nothing, {"event_based": np.zeros((4, 4))}, np.arange(4))
+        found = event_intervals(sums, 0)
     assert found == {"mAP": None, "event_based": {"f1": None, "error_rate": None}}

@@ -25,8 +25,8 @@ from system.events import (
     decode,
     event_probabilities,
     score_events,
-    sed_scores,
 )
+from system.sed_scores import sed_scores
 
 CLASSES = ("dog", "rain", "siren")
 GROUPS = {"a": "real", "s4": "unseen"}
@@ -92,7 +92,7 @@ def test_segments_and_events_counted_by_hand() -> None:
     """Annotated: a dog 0.1 to 1.0, rain 2.5 to 3.5. Predicted: the dog in second 0, rain in seconds 3 and 4."""
     predictions = heard(["d", "", "", "r", "r"])
     annotated = {"0.wav": (Event(0.1, 1.0, "dog"), Event(2.5, 3.5, "rain"))}
-    found, _ = sed_scores(predictions, annotated)
+    found, _ = sed_scores(predictions.classes, predictions.beside(annotated))
     # seconds: dog 0 hit, rain 3 hit; rain 2 missed, rain 4 too much
     segments = found["segment_based"]
     assert (segments["precision"], segments["recall"], segments["f1"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
@@ -109,7 +109,7 @@ def test_segments_and_events_counted_by_hand() -> None:
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
     predictions = heard(["d", ""], [""])
     annotated = {"0.wav": (Event(0.0, 1.0, "dog"),), "1.wav": (Event(0.0, 1.0, "rain"),)}
-    found, _ = sed_scores(predictions, annotated)
+    found, _ = sed_scores(predictions.classes, predictions.beside(annotated))
     assert found["segment_based"]["f1_macro"] == found["event_based"]["f1_macro"] == 0.5
     assert found["segment_based"]["f1"] == pytest.approx(2 / 3)
 

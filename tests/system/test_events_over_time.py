@@ -25,9 +25,9 @@ from system.events import (
     have_times,
     over_time,
     score_events,
-    sed_scores,
 )
 from system.experiment import scored
+from system.sed_scores import sed_scores
 from tests import tiny
 
 GROUPS = {"a": "real"}
@@ -131,8 +131,9 @@ def test_the_window_of_the_validation_part_takes_out_false_alarms_of_others() ->
     thresholds, window = choose_decoding(validation)
     assert 3 <= window <= 7, "of events of at least six segments"
     alone = replace(test, thresholds=choose_thresholds(validation.probabilities, validation.label))
-    before = sed_scores(alone, annotated)[0]["event_based"]
-    after = sed_scores(replace(test, thresholds=thresholds, median_window=window), annotated)[0]["event_based"]
+    before = sed_scores(alone.classes, alone.beside(annotated))[0]["event_based"]
+    decided = replace(test, thresholds=thresholds, median_window=window)
+    after = sed_scores(decided.classes, decided.beside(annotated))[0]["event_based"]
     assert before["error_rate"] > 1.3
     assert after["error_rate"] < 0.6
     assert after["insertion_rate"] < before["insertion_rate"] / 3
