@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +45,14 @@ class EventRows:
             row = int(outside.argmax())
             values = found.probabilities[row].tolist()
             raise FormatError(f"{path}, line {row + 2}: expected probabilities between 0 and 1, found {values}")
+        heard = set(zip(found.filename, found.device, strict=True))
         return cls(
             found.classes, found.filename, found.segment, found.device, found.predicted, found.probabilities,
-            tuple(_sounds(folder / "events.csv")),
+            tuple(_sounds(folder / "events.csv", heard, known)),
         )  # fmt: skip
 
 
-def _sounds(path: Path) -> list[tuple[str, ...]]:
+def _sounds(path: Path, heard: Container[tuple[str, str]], classes: Container[str]) -> list[tuple[str, ...]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)
@@ -59,4 +62,14 @@ def _sounds(path: Path) -> list[tuple[str, ...]]:
         raise FormatError(f"{path}: not a CSV file in UTF-8: {error}") from None
     if tuple(header) != EVENT_COLUMNS or any(len(row) != len(EVENT_COLUMNS) for row in rows):
         raise FormatError(f"{path}: expected the columns {','.join(EVENT_COLUMNS)} in every line")
+    for line, (filename, device, onset, offset, label) in enumerate(rows, 2):
+        try:
+            timed = 0 <= float(onset) < float(offset) < math.inf
+        except ValueError:
+            timed = False
+        if not timed or (filename, device) not in heard or label not in classes:
+            raise FormatError(
+                f"{path}, line {line}: expected a recording, seconds and class of predictions.csv, found "
+                f"{','.join(rows[line - 2])}"
+            )
     return [tuple(row) for row in rows]

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
 from system.errors import guarded
 
-WIDTH = 170  # columns of the table where there is no terminal
-PLURALS = {"known device": "devices", "known city": "cities"}
+OF_SCENES = ("weights", "html", "reference", "measured", "common")  # options that sound events have not
+TASKS = {False: "one class for each recording", True: "sound events"}
 ARGUMENTS = """\
 Each R is a run folder, or a file: predictions.csv as a run holds it, or output.csv as DCASE asks for it, whose
 true labels come from the runs or from --reference. A run is shown by each of its INT8 models, or by its float
@@ -37,7 +37,9 @@ def options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("systems", nargs="+", metavar="R", help="run folder, predictions.csv or output.csv; see below")
     add("--edition", metavar="E", help=f"rank by the rule of this edition ({', '.join(EDITIONS)})")
-    add("--by", metavar="SCORE", help="rank by accuracy, log_loss (default) or log_loss_macro")
+    add("--by", metavar="SCORE",
+        help="rank by accuracy, log_loss (default) or log_loss_macro; of sound events by mAP (default), "
+        "segment_based.f1, segment_based.error_rate, event_based.f1 or event_based.error_rate")  # fmt: skip
     add("--weight", dest="weights", action="append", default=[], metavar="SCORE=W",
         help="another weight in the edition's ranking; may be repeated")  # fmt: skip
     add("--html", type=Path, metavar="FILE", help="write everything as one page that needs no server")
@@ -55,20 +57,33 @@ def main(argv: Sequence[str]) -> int:
     args = options().parse_args(argv)
     from submission.board.compare import boards
     from submission.board.rules import QUANTITIES, rule_by, rule_of, with_weights
+    from submission.board.sound_events import are_events, event_board
     from submission.board.systems import Item, load_systems, read_measured
+    from submission.board.terminal import show, show_events
     from submission.formats import find
     from system.errors import ConfigError
 
     if args.edition and args.by:
         raise ConfigError("--edition and --by: give one of them; an edition has its own ranking")
     edition = find(args.edition)[0] if args.edition else None
+    items = [Item.parse(text) for text in args.systems]
+    events = are_events(items)
+    if edition and edition.events != events:
+        raise ConfigError(f"--edition {edition.key}: is of {TASKS[edition.events]}, these runs are of {TASKS[events]}")
+    if events:
+        if given := [name for name in OF_SCENES if getattr(args, name)]:
+            raise ConfigError(f"--{given[0].rstrip('s')}: is for scenes, and these runs are on sound events")
+        board = event_board(items, args.by, args.seed or 0, args.backend, args.data_root)
+        if args.json:
+            print(json.dumps([board], indent=2))
+        else:
+            show_events(board)
+        return 0
     rule = with_weights(rule_of(edition) if edition else rule_by(args.by or "log_loss"), args.weights)
-    systems = load_systems([Item.parse(text) for text in args.systems], args.backend, args.reference, args.common)
+    systems = load_systems(items, args.backend, args.reference, args.common)
     measured = read_measured(args.measured, systems, list(QUANTITIES)) if args.measured else {}
     found = boards(systems, rule, measured, args.seed or 0, args.common, args.data_root)
     if args.json:
-        import json
-
         print(json.dumps(found, indent=2))
     else:
         for board in found:
@@ -86,77 +101,6 @@ def main(argv: Sequence[str]) -> int:
         write_text(args.html, page(found, title, command, f"TinyScene {__version__}, commit {git_commit()}"))
         print(f"{args.html}: everything on one page", file=sys.stderr)
     return 0
-
-
-def show(board: Mapping[str, Any]) -> None:
-    """Print a board on the terminal."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    points, extra = board["rule"]["points"], board["rule"]["score"] is None
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("#", justify="right")
-    for name in ("system", "model"):
-        table.add_column(name, overflow="fold")
-    for name in (*([points] if extra else []), "accuracy %", "log loss", "macro log loss", "params", "MACs", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in board["systems"]:
-        interval = row["interval"]["bootstrap"]
-        costs = [row["values"].get(key) for key in ("params", "macs", "total_bytes")]
-        table.add_row(
-            str(row["place"] or "-"),
-            Text(row["name"]),
-            Text(row["form"]),
-            *([f"{row['points']:.3f}" if row["points"] is not None else "-"] if extra else []),
-            with_interval(row["accuracy"], interval["accuracy"], 100, 1),
-            with_interval(row["log_loss"], interval["log_loss"], 1, 3),
-            f"{row['log_loss_macro']:.3f}",
-            *("-" if value is None else f"{value:,.0f}" for value in costs),
-        )
-    console.print(
-        f"{board['n']:,} segments of {board['clips']:,} clips, {len(board['classes'])} classes; ranked "
-        f"{board['rule']['text']}; 95 % intervals by bootstrap over {counted(board['sources'], board['unit'])}",
-        markup=False,
-        soft_wrap=True,
-    )
-    console.print(table)
-    if known := [(by, name) for by, names in board["groups"].items() if by.startswith("known") for name in names]:
-        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="accuracy %", title_justify="left")
-        table.add_column("system", overflow="fold")
-        for by, name in known:
-            table.add_column(f"{name} {PLURALS[by]}", justify="right", no_wrap=True)
-        for row in board["systems"]:
-            shares = [f"{100 * row['by'][by][name]['accuracy']:.1f}" for by, name in known]
-            table.add_row(Text(row["name"]), *shares)
-        console.print(table)
-    for pair in board["neighbours"]:
-        told = ", ".join(
-            f"{name} {with_interval(values['difference'], values['interval'], factor, digits, '+')} {unit} "
-            f"(Holm's p = {values['p_holm']:.3f})"
-            for name, values, factor, digits, unit in (
-                ("accuracy", pair["accuracy"], 100, 1, "points"),
-                ("log loss", pair["log_loss"], 1, 3, "nats"),
-            )
-        )
-        console.print(f"{pair['better']} - {pair['next']}: {told}", markup=False, soft_wrap=True)
-    for note in [*(f"unverified: {text}" for text in board["rule"]["unverified"]), *board["notes"]]:
-        print(f"note: {note}", file=sys.stderr)
-
-
-def with_interval(value: float, interval: Sequence[float] | None, factor: float, digits: int, sign: str = "") -> str:
-    """`79.3 [75.1, 83.0]`"""
-    low_high = ", ".join(f"{factor * edge:{sign}.{digits}f}" for edge in interval or ())
-    return f"{factor * value:{sign}.{digits}f}" + (f" [{low_high}]" if interval else "")
-
-
-def counted(number: int, unit: str) -> str:
-    """`60 recording locations`"""
-    return f"{number:,} {unit}" + ("" if number == 1 else "s")
 
 
 if __name__ == "__main__":

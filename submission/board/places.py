@@ -45,7 +45,7 @@ def places_of(filenames: Iterable[str], specs: Iterable[DataSpec]) -> Places:
     names = sorted(set(filenames))
     notes: list[str] = []
     lists: list[_Lists] = []
-    for spec in dict.fromkeys(_lists_only(spec) for spec in specs):
+    for spec in dict.fromkeys(lists_only(spec) for spec in specs):
         try:
             lists.append(_read_lists(spec))
         except (DataError, ConfigError) as error:
@@ -75,10 +75,10 @@ def places_of(filenames: Iterable[str], specs: Iterable[DataSpec]) -> Places:
     return Places(unit, listed, None, known_devices, None, tuple(notes))
 
 
-def _lists_only(data: DataSpec) -> DataSpec:
+def lists_only(data: DataSpec) -> DataSpec:
     """What decides which lists are read: runs that differ in nothing else share them."""
     kept = ("dataset", "root", "fold", "train_list", "device_irs")
-    return DataSpec(**{key: getattr(data, key) for key in kept})
+    return DataSpec(**{key: getattr(data, key) for key in kept}, validation_share=0.0)
 
 
 def _read_lists(data: DataSpec) -> _Lists:

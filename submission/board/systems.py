@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,7 @@ COSTS = {  # what a rule may ask for -> key of complexity.json, of an INT8 model
 }
 FLOAT_COSTS = {"params": "params", "macs": "macs", "macs_inference": "macs_exact"}
 FLOAT_BYTES = 4
+PREDICTIONS = "predictions.csv"
 EVENTS = "events.csv"  # what only a model of sound events writes beside its predictions
 
 
@@ -171,10 +173,19 @@ def _joined(name: str, several: Sequence[Answers]) -> Answers:
     )
 
 
-def load_run(run: Path, backend: str | None = None) -> list[Model]:
-    """The INT8 models of a run, or its float model if there is none.
+class Stored(NamedTuple):
+    """One model of a run, as files."""
 
-    Raises RunError naming the command that makes what is missing, FormatError for predictions that are damaged.
+    form: str
+    folder: Path  # of its predictions
+    costs: Mapping[str, float]
+    made_by: str
+
+
+def stored_models(run: Path, backend: str | None = None) -> tuple[DataSpec, list[Stored]]:
+    """The data section, and the INT8 models of a run, or its float model if there is none.
+
+    Raises RunError naming the command that makes what is missing.
     """
     best = run / "best"
     trained_by = "python search/run.py (or system/run.py train)"
@@ -183,29 +194,39 @@ def load_run(run: Path, backend: str | None = None) -> list[Model]:
     spec = load_experiment(best / "config.yaml")
     if (first := first_run(run, spec)) != run:
         raise RunError(f"{run} was trained on everything, so that it has no scores; rank {first}, whose scores it has")
-    data = (spec.data,)
     costs = _costs(best / "complexity.json", FLOAT_COSTS, trained_by)
-    before = _answers(best / "predictions.csv", trained_by) if (best / "predictions.csv").exists() else None
     folders = sorted(path.parent for path in run.glob("quant/*/predictions.csv"))
     if backend is not None:
         folders = [run / "quant" / backend]
     if not folders:
-        if before is None:
-            raise RunError(f"{best / 'predictions.csv'} does not exist; {trained_by} writes it")
         # best/complexity.json tells the bytes of the INT8 model to come; as it stands, a parameter takes four
         stored = {"total_bytes": FLOAT_BYTES * costs["params"]} if "params" in costs else {}
-        return [Model("float", before, {**costs, **stored}, data, before)]
+        return spec.data, [Stored("float", best, {**costs, **stored}, trained_by)]
     quantized_by = f"python quant/run.py qat --run {run}" + (f" --backend {backend}" if backend else "")
     told = {key: value for key, value in costs.items() if key == "macs_inference"}
-    return [
-        Model(
-            form=f"INT8 {folder.name}",
-            answers=_answers(folder / "predictions.csv", quantized_by),
-            costs={**told, **_costs(folder / "complexity.json", COSTS, quantized_by)},
-            data=data,
-            float_answers=before,
+    return spec.data, [
+        Stored(
+            f"INT8 {folder.name}", folder, {**told, **_costs(folder / "complexity.json", COSTS, quantized_by)},
+            quantized_by,
         )
         for folder in folders
+    ]  # fmt: skip
+
+
+def load_run(run: Path, backend: str | None = None) -> list[Model]:
+    """The models of a run on scenes. Raises RunError, and FormatError for predictions that are damaged."""
+    data, stored = stored_models(run, backend)
+    best = run / "best"
+    before = _answers(best / PREDICTIONS, stored[0].made_by) if (best / PREDICTIONS).exists() else None
+    return [
+        Model(
+            form=one.form,
+            answers=before if before and one.folder == best else _answers(one.folder / PREDICTIONS, one.made_by),
+            costs=one.costs,
+            data=(data,),
+            float_answers=before,
+        )
+        for one in stored
     ]
 
 
@@ -213,7 +234,7 @@ def _answers(path: Path, made_by: str) -> Answers:
     if not path.is_file():
         raise RunError(f"{path} does not exist; {made_by} writes it")
     if path.with_name(EVENTS).exists():
-        raise RunError(f"{path.parent} predicts events, several classes at once; the board ranks one class per segment")
+        raise RunError(f"{path.parent} predicts sound events, which are ranked among themselves: expected none here")
     return answers_of(Predictions.read_csv(path), str(path))
 
 
