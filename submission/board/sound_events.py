@@ -54,7 +54,7 @@ class Heard(NamedTuple):
 
 def are_events(items: Sequence[Item]) -> bool:
     """Whether all are runs on sound events."""
-    return all(any(item.path.glob(f"*/{EVENTS}")) or any(item.path.glob(f"quant/*/{EVENTS}")) for item in items)
+    return all((item.path / "best" / EVENTS).exists() or any(item.path.glob(f"quant/*/{EVENTS}")) for item in items)
 
 
 def event_board(
