@@ -36,10 +36,10 @@ class Shown(NamedTuple):
 
 SCORES = {  # dotted path in scores.json; the first ranks unless another is asked for
     "mAP": Shown("mAP"),
-    "segment_based.f1": Shown("F1 of seconds"),
-    "segment_based.error_rate": Shown("error rate", higher_is_better=False),
-    "event_based.f1": Shown("F1 of events"),
-    "event_based.error_rate": Shown("error rate", higher_is_better=False),
+    "segment_based.f1": Shown("seconds: F1"),
+    "segment_based.error_rate": Shown("seconds: error rate", higher_is_better=False),
+    "event_based.f1": Shown("events: F1"),
+    "event_based.error_rate": Shown("events: error rate", higher_is_better=False),
 }
 
 
