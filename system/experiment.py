@@ -124,7 +124,7 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     budget = budget_of(spec)
     report["budget"] = budget.summary() if budget else {}
     report["within_budget"] = budget is None or not budget.excess(totals)
-    report["receptive_field"] = None if spec.model.module else receptive_field(spec, classes)
+    report["receptive_field"] = receptive_field(spec, classes)
     report["layers"] = cost.rows()
     return report
 
