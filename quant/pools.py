@@ -15,7 +15,8 @@ from quant.quantizers import Quantizer, Quantizers
 from quant.ties import mean_grid
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol, pads
 from system.complexity import Map
-from system.models.layers import Pair, mean_over_frequency, mean_over_map, stack_frequency
+from system.models.layers import mean_over_frequency, mean_over_map, stack_frequency
+from system.models.maps import Pair
 
 
 class MaxPool(QuantLayer):
