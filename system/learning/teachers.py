@@ -183,7 +183,7 @@ def _listen(
 ) -> np.ndarray:  # fmt: skip
     """(rows, classes) normalized logits, in the teacher's order of classes; `row` (n,) of each segment in `samples`."""
     features = teacher.spec.features
-    size, window = samples.shape[1], round(teacher.spec.data.segment_seconds * features.sample_rate)
+    size, window = samples.shape[1], teacher.spec.segment_samples()
     front_end, network = LogMel(features).to(device), teacher.network().to(device)
     total = torch.zeros(len(grid.step), len(teacher.classes))
     count = torch.zeros(len(grid.step), 1)

@@ -50,6 +50,19 @@ class Description:
     features: dict[str, Any]  # of the front end, in the graph already
     median_window: int = 1  # segments that probabilities are compared with the thresholds over, not in the graph
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Description:
+        spec = checkpoint.spec
+        return cls(
+            classes=checkpoint.classes,
+            sample_rate=spec.features.sample_rate,
+            segment_samples=spec.segment_samples(),
+            thresholds=checkpoint.thresholds,
+            temperature=checkpoint.temperature,
+            features=spec.features.plain(),
+            median_window=checkpoint.median_window,
+        )
+
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(self.__dict__)}
 
@@ -139,12 +152,7 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
     expected, classes = list(spec.input_shape()), len(checkpoint.classes)
     if shapes[0] != expected or shapes[1] not in ([classes], [None]):
         raise RunError(f"{path}: expected the network of {folder}, {expected} to [{classes}], found {shapes}")
-    samples = round(spec.data.segment_seconds * spec.features.sample_rate)
-    about = Description(
-        checkpoint.classes, spec.features.sample_rate, samples, checkpoint.thresholds, checkpoint.temperature,
-        spec.features.plain(), checkpoint.median_window,
-    )  # fmt: skip
-    return Classifier(about, lambda batch: path_probabilities(session, checkpoint, batch))
+    return Classifier(Description.of(checkpoint), lambda batch: path_probabilities(session, checkpoint, batch))
 
 
 def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:

@@ -55,3 +55,7 @@ class ExperimentSpec(Spec):
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, mel bands, frames) of one segment."""
         return (1, self.features.n_mels, self.features.frames(self.data.segment_seconds))
+
+    def segment_samples(self) -> int:
+        """Samples of one segment."""
+        return round(self.data.segment_seconds * self.features.sample_rate)
