@@ -61,9 +61,8 @@ class Predictions:
         )
 
     @classmethod
-    def read_csv(cls, path: Path, sources: Mapping[str, str] | None = None) -> Predictions:
-        """Read what `write_csv` wrote. The file does not name sources: a clip is its own, unless `sources`
-        (file name -> source) says otherwise.
+    def read_csv(cls, path: Path) -> Predictions:
+        """Read what `write_csv` wrote. The file does not name sources: a clip is its own.
 
         Raises FormatError naming the file, the line, what was expected and what was found.
         """
@@ -79,7 +78,7 @@ class Predictions:
             segment=np.array(columns[1], dtype=np.int64),
             device=columns[2],
             label=columns[3],
-            source=tuple((sources or {}).get(name, name) for name in columns[0]),
+            source=columns[0],
             probabilities=np.array(columns[len(COLUMNS) :], dtype=np.float64).T.copy(),
         )
         _check(predictions, columns[4], path)
