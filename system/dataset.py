@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from system.data import devices
-from system.data.audio import AudioCache, cached_audio, seconds_of, stream_segments
+from system.data.audio import AudioCache, OnDamage, cached_audio, refuse, seconds_of, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
 from system.data.devices import DeviceResponses
 from system.data.folds import DATASETS, Clip, DatasetFolds, Event
@@ -169,12 +169,14 @@ def load_devices(data: DataSpec, sample_rate: int) -> DeviceResponses | None:
 
 
 def stream_features(
-    paths: Sequence[Path], features: FeatureSpec, segment_seconds: float = 1.0, batch: int = BATCH
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    paths: Sequence[Path], features: FeatureSpec, segment_seconds: float = 1.0, batch: int = BATCH,
+    damaged: OnDamage = refuse,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Features of any recordings in order, uncached: (rows (m,) int64, features (m, mel bands, frames)).
 
     `rows` are positions in `paths`; a recording longer than a segment gives several rows of one position.
-    At most `batch` segments come at once. Raises DataError for a missing or damaged recording, after all before it.
+    At most `batch` segments come at once. A damaged recording is left out if `damaged` does not raise. Raises DataError
+    for a missing or damaged one, after all before it.
     """
     length = segment_length(segment_seconds, features)
     front_end = LogMel(features)
@@ -182,7 +184,7 @@ def stream_features(
     positions: list[int] = []
     damage: DataError | None = None
     try:
-        for position, segments in stream_segments(paths, features.sample_rate, length):
+        for position, segments in stream_segments(paths, features.sample_rate, length, damaged):
             waiting.extend(segments)
             positions.extend([position] * len(segments))
             while len(waiting) >= batch:

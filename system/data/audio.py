@@ -56,6 +56,14 @@ class Damaged(DataError):
     """One recording cannot be used."""
 
 
+OnDamage = Callable[[Damaged], None]  # returns where the recording is to be left out
+
+
+def refuse(damage: Damaged) -> None:
+    """What is done about it where nothing else is said."""
+    raise damage
+
+
 def recordings_in(sources: Iterable[Path]) -> Iterator[Path]:
     """Files as given, folders as the recordings in them. Raises DataError for a folder without any."""
     for source in sources:
@@ -92,25 +100,6 @@ def read_mono(path: Path, sample_rate: int) -> tuple[np.ndarray, str]:
     mono, rate = _decode(path, content)
     del content  # a long recording is there once only while it is resampled
     return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ"), checksum
-
-
-def undamaged(paths: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
-    """Those of some recordings that can be read whole, and what is wrong with the others.
-
-    Raises DataError for a missing file, and where none can be read.
-    """
-    whole, damages = [], []
-    with progress("looking for damage", len(paths), unit="recordings") as step:
-        for path in paths:
-            try:
-                _decode(path, _bytes_of(path))
-                whole.append(path)
-            except Damaged as damage:
-                damages.append(damage)
-            step(1)
-    if not whole:
-        raise DataError(f"{damages[0]}; of {len(paths)} recordings none can be read")
-    return whole, damages
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -272,11 +261,24 @@ def _open(folder: Path, key: str) -> AudioCache:
     )
 
 
-def stream_segments(paths: Sequence[Path], sample_rate: int, length: int) -> Iterator[tuple[int, np.ndarray]]:
+def stream_segments(
+    paths: Sequence[Path], sample_rate: int, length: int, damaged: OnDamage = refuse
+) -> Iterator[tuple[int, np.ndarray]]:
     """Read recordings one after the other, uncached: (position in `paths`, (segments, length) float32).
 
-    Silence is kept: every recording gives at least one segment. Raises DataError for a damaged one.
+    Silence is kept: every recording gives at least one segment, but for those left out: `damaged` may raise, or not.
+    Raises DataError for a missing one.
     """
+
+    def one(path: Path) -> np.ndarray | Damaged:
+        try:
+            return read_mono(path, sample_rate)[0]
+        except Damaged as damage:
+            return damage
+
     with ThreadPoolExecutor(READERS) as pool:
-        for position, samples in enumerate(_in_order(pool, lambda path: read_mono(path, sample_rate)[0], paths)):
-            yield position, cut(samples, length, 0.0)[0]
+        for position, found in enumerate(_in_order(pool, one, paths)):
+            if isinstance(found, Damaged):
+                damaged(found)
+            else:
+                yield position, cut(found, length, 0.0)[0]

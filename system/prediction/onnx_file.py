@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import cut, read_mono, recordings_in
+from system.data.audio import Damaged, OnDamage, cut, read_mono, recordings_in, refuse
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
 from system.evaluation import probabilities_of
@@ -194,11 +194,15 @@ def path_probabilities(
     return probabilities_of(logits, checkpoint.temperature)
 
 
-def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None) -> None:
+def predict(
+    model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None,
+    damaged: OnDamage = refuse,
+) -> None:  # fmt: skip
     """Print `source, seconds, label, probability, ms per second of audio` for each window, as soon as it is known.
 
     `hop` (seconds) is from one window to the next; None: windows follow each other as in training. The probabilities
     of events in a file are then medians over time, once it is heard to its end; a stream has no end, a hop other times.
+    A damaged recording is left out if `damaged` does not raise.
     """
     classifier, given = open_classifier(model, run), list(recordings_in(sources))
     about = classifier.about
@@ -211,10 +215,15 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
         )
     with labelling(len(given), shown=STREAM not in given) as done:
         for source in given:
-            if source == STREAM:
-                windows, batch = stream_windows(pcm or Pcm(), about, step), 1
-            else:
-                windows, batch = file_windows(source, about, hop, step), BATCH
+            try:
+                if source == STREAM:
+                    windows, batch = stream_windows(pcm or Pcm(), about, step), 1
+                else:
+                    windows, batch = file_windows(source, about, hop, step), BATCH
+            except Damaged as damage:
+                damaged(damage)
+                done(1)
+                continue
             found = timed(classifier, windows, batch)
             if hop is None and source != STREAM and about.median_window > 1:
                 found = smoothed(found, about.median_window)
