@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from system.data import devices
-from system.data.audio import AudioCache, OnDamage, cached_audio, refuse, seconds_of, stream_segments
+from system.data.audio import AudioCache, cached_audio, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
+from system.data.decoding import OnDamage, refuse, seconds_of
 from system.data.devices import DeviceResponses
 from system.data.folds import DATASETS, Clip, DatasetFolds, Event
 from system.data.parts import Rows, check_heard, check_left, of_device, rows_of

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import Damaged, OnDamage, recordings_in, refuse
+from system.data.decoding import Damaged, OnDamage, recordings_in, refuse
 from system.errors import ConfigError, DataError, RunError
 from system.models.catalog import model_spec
 from system.options import check_device

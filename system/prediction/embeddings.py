@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint
-from system.data.audio import OnDamage, refuse
+from system.data.decoding import OnDamage, refuse
 from system.dataset import BATCH, stream_features
 from system.errors import ConfigError
 from system.files import whole_file

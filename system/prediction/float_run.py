@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint
-from system.data.audio import OnDamage, refuse, seconds_of
+from system.data.decoding import OnDamage, refuse, seconds_of
 from system.dataset import stream_features
 from system.errors import DataError
 from system.evaluation import probabilities_of

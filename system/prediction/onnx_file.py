@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import Damaged, OnDamage, cut, read_mono, recordings_in, refuse
+from system.data.audio import cut
+from system.data.decoding import Damaged, OnDamage, read_mono, recordings_in, refuse
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
 from system.evaluation import probabilities_of
