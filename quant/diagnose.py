@@ -159,11 +159,9 @@ def table(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
 
 def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Bars by layer, in the order of running; the format is the suffix of `path`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.0, 0.26 * len(rows)), 6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     places = range(len(rows))
     for key, text, shift in (

@@ -272,7 +272,6 @@ def drawn_sources(units: int, seed: int, resamples: int = RESAMPLES) -> Iterator
 
 def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
     """Draw the confusion matrix of `scores` in percent of each true class; the format is `path`'s suffix."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     classes = scores["confusion"]["classes"]
@@ -280,7 +279,6 @@ def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.5 + 0.5 * len(classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(100 * shares, vmin=0, vmax=100, cmap="Blues")
     # a class may be named with dollar signs
