@@ -37,7 +37,7 @@ from system.features import LogMel
 from system.learning.logit_files import FILES, read_logits
 from system.learning.pretrained import check_fold, checkpoint_file
 from system.progress import progress
-from system.spec import DataSpec, ExperimentSpec
+from system.spec import ExperimentSpec
 
 CODE_VERSION = 2
 """Raised whenever a teacher says something else of the same recordings."""
@@ -149,7 +149,7 @@ def _from_run(path: Path, spec: ExperimentSpec, data: PreparedData, grid: Grid, 
     key = digest([CODE_VERSION, content, audio.checksum, spec.data.segment_seconds, grid.steps, heard])
 
     def build(folder: Path) -> None:
-        np.save(folder / "logits.npy", _listen(teacher, audio.samples, row, grid, spec.data, data.task, device, path))
+        np.save(folder / "logits.npy", _listen(teacher, audio.samples, row, grid, data.task, device, path))
 
     folder = build_once(cache_folder() / "teachers" / key, build)
     return np.load(folder / "logits.npy")[:, columns]
@@ -165,9 +165,8 @@ def _columns(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> list[int
 
 @torch.inference_mode()
 def _listen(
-    teacher: Checkpoint, samples: np.ndarray, row: np.ndarray, grid: Grid, data: DataSpec, task: str, device: str,
-    path: Path,
-) -> np.ndarray:  # fmt: skip
+    teacher: Checkpoint, samples: np.ndarray, row: np.ndarray, grid: Grid, task: str, device: str, path: Path
+) -> np.ndarray:
     """(rows, classes) normalized logits, in the teacher's order of classes; `row` (n,) of each segment in `samples`."""
     features = teacher.spec.features
     size, window = samples.shape[1], teacher.spec.segment_samples()
