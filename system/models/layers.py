@@ -198,7 +198,7 @@ class Attend(Layer):
     """Self-attentive pooling over time: sum of x weighted by softmax(score)."""
 
     def forward(self, x: Tensor, score: Tensor) -> Tensor:
-        return (x * score.softmax(dim=-1)).sum(dim=-1, keepdim=True)  # (B, C, 1, T), (B, 1, 1, T) -> (B, C, 1, 1)
+        return weighted_over_time(x, score)
 
 
 def mean_over_map(x: Tensor) -> Tensor:
@@ -212,6 +212,10 @@ def mean_over_frequency(x: Tensor) -> Tensor:
 def mean_and_max(x: Tensor) -> Tensor:
     x = x.mean(dim=2, keepdim=True)  # (B, C, F, T) -> (B, C, 1, T)
     return x.amax(dim=3, keepdim=True) + x.mean(dim=3, keepdim=True)  # (B, C, 1, 1)
+
+
+def weighted_over_time(x: Tensor, score: Tensor) -> Tensor:
+    return (x * score.softmax(dim=-1)).sum(dim=-1, keepdim=True)  # (B, C, 1, T), (B, 1, 1, T) -> (B, C, 1, 1)
 
 
 def stack_frequency(x: Tensor) -> Tensor:
