@@ -14,6 +14,7 @@ from quant.portable import has_vnni, proof
 from system.errors import RunError
 from system.files import read_json
 from system.onnx_float import INPUT
+from system.text import aligned
 from system.throughput import cpu_name
 
 MADE_BY = "python quant/run.py qat or ptq"
@@ -116,8 +117,5 @@ def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 def table(columns: dict[str, dict[str, str]]) -> str:
     """Quantities downwards, backends side by side."""
     quantities = list(dict.fromkeys(key for cells in columns.values() for key in cells))
-    lines = [["", *columns], *([key, *(cells.get(key, "") for cells in columns.values())] for key in quantities)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    rows = [[key, *(cells.get(key, "") for cells in columns.values())] for key in quantities]
+    return aligned([["", *columns], *rows])

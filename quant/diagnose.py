@@ -21,6 +21,7 @@ from quant.layers import QuantConv, QuantLayer
 from quant.quantizers import Quantizer
 from system.files import write_with
 from system.progress import progress
+from system.text import aligned
 
 SILENT = 200.0  # decibels that stand for no noise at all
 SHOWN = 12  # layers in the table
@@ -153,17 +154,14 @@ def table(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
         lines.append(
             (r["layer"], r["kind"], f"{r['alone']:.1f}", f"{r['snr']:.1f}", *ranges, f"{r['clipped']:.3%}", spread)
         )
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(lines)
 
 
 def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Bars by layer, in the order of running; the format is the suffix of `path`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.0, 0.26 * len(rows)), 6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     places = range(len(rows))
     for key, text, shift in (

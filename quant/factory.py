@@ -15,8 +15,8 @@ from quant.quantizers import Quantizer, Quantizers, WeightForm
 from quant.writer import write_onnx
 from system.complexity import Map, Shape
 from system.errors import ConfigError, RunError
-from system.models.float_layers import largest
-from system.models.layers import Pair, conv_map, dilated, has_bias, same_padding
+from system.models.factory import has_bias, largest
+from system.models.maps import Pair, conv_map, dilated, same_padding
 from system.models.network import Network
 from system.spec import ModelSpec, QuantSpec
 

@@ -24,7 +24,7 @@ OURS = "tinyscene"  # the producer whose LeakyRelu is a PReLU with one learned s
 
 
 class Row(NamedTuple):
-    """One operator. `stored` are its parameters, as (weight or other, array)."""
+    """One operator: its MACs in three views, and its parameters as the file stores them."""
 
     kind: str
     exact: int = 0

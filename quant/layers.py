@@ -23,7 +23,8 @@ from quant.quantizers import BYTES, Quantizers, WeightForm
 from quant.ties import summands
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol, pads
 from system.complexity import Map
-from system.models.layers import Layer, Pair, sub_band_map
+from system.models.layers import Layer
+from system.models.maps import Pair, sub_band_map
 
 FOLD_OVER_TIME = 11  # from this kernel on, and only where channels fill no whole vectors, two transposes pay
 VECTOR = 16  # channels that the runtime's depthwise kernel takes at once; others one by one

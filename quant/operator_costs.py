@@ -24,7 +24,8 @@ from quant.graph import session
 from quant.quantizers import FixedQuantizer, IntegerWeights, Quantizers
 from system.complexity import Map
 from system.models.float_layers import FloatLayers
-from system.models.layers import ACTIVATIONS, Mapped, Pair
+from system.models.layers import ACTIVATIONS, Mapped
+from system.models.maps import Pair
 from system.models.norms import NORMS
 from system.onnx_float import INPUT, export_float
 

@@ -17,7 +17,7 @@ from quant.portable import proof
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData, Segments
 from system.energy import energy_of
-from system.experiment import budget_of, scored, scored_parts, write_scores
+from system.experiment import held_against_budget, scored, scored_parts, write_scores
 from system.files import write_json
 from system.onnx_float import INPUT
 from system.progress import progress
@@ -116,11 +116,9 @@ def agreement(torch_logits: np.ndarray, onnx_logits: np.ndarray, scale: float) -
 
 def int8_complexity(checkpoint: Checkpoint, graph: Graph) -> dict[str, Any]:
     """complexity.json of the exported file."""
-    cost, budget = graph_report(graph, checkpoint.spec, len(checkpoint.classes)), budget_of(checkpoint.spec)
+    cost = graph_report(graph, checkpoint.spec, len(checkpoint.classes))
     layers = cost.pop("layers")
-    cost["budget"] = budget.summary() if budget else {}
-    cost["within_budget"] = budget is None or not budget.excess(cost)
-    return {**cost, "layers": layers}
+    return {**cost, **held_against_budget(checkpoint.spec, cost), "layers": layers}
 
 
 def latency(models: dict[str, Path], features: np.ndarray) -> dict[str, float]:

@@ -15,7 +15,8 @@ from quant.quantizers import Quantizer, Quantizers
 from quant.ties import mean_grid
 from quant.writer import CHANNELS_FIRST, CHANNELS_LAST, Symbol, pads
 from system.complexity import Map
-from system.models.layers import Pair, mean_over_frequency, mean_over_map, stack_frequency
+from system.models.layers import mean_over_frequency, mean_over_map, stack_frequency, weighted_over_time
+from system.models.maps import Pair
 
 
 class MaxPool(QuantLayer):
@@ -157,14 +158,11 @@ class Attend(QuantLayer):
         super().__init__(out)
         self.quantize = make.activation(False)
 
-    def weighted(self, x: Tensor, score: Tensor) -> Tensor:
-        return (x * score.softmax(dim=-1)).sum(dim=-1, keepdim=True)
-
     def simulate(self, x: Tensor, score: Tensor) -> Tensor:
-        return self.quantize(self.weighted(x, score))
+        return self.quantize(weighted_over_time(x, score))
 
     def compute(self, x: Integers, score: Integers) -> Integers:
-        return self.quantize.grid().nearest(self.weighted(x.real, score.real))
+        return self.quantize.grid().nearest(weighted_over_time(x.real, score.real))
 
     def write(self, x: Symbol, score: Symbol) -> Symbol:
         add = x.writer.add

@@ -227,7 +227,8 @@ def main(argv: list[str]) -> None:
         p.add_argument("--backend", default="brevitas", choices=sorted(BACKENDS), help="(default: brevitas)")
         p.add_argument(
             "--set", dest="settings", action="append", default=[], metavar="quant.KEY=VALUE",
-            help="change one value of QuantSpec (system/spec.py), where the data is, or temperature; may be repeated",
+            help="change one value of QuantSpec (system/spec/quant.py), where the data is, or temperature; may be "
+            "repeated",
         )  # fmt: skip
         add_common_options(p)
         if name == "export":

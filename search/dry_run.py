@@ -14,8 +14,9 @@ from search.fit_width import Fitted
 from search.impossible import Fit
 from search.known_designs import known_designs
 from search.space import Choices, Space, Uniform, suggest
-from search.text import aligned, described, limit_name
+from search.text import described, limit_name
 from system.budget import Budget
+from system.text import aligned
 
 DRAWN = 400  # for the table of what the budget buys
 
@@ -39,9 +40,9 @@ def dry_run(shown: int, budget: Budget, rows: Space, fit: Fit, seed: int) -> Non
     for index, candidate in enumerate([*known, *drawn[:shown]]):
         name = "known" if index < len(known) else str(index - len(known) + 1)
         lines.append((name, *cost_of(candidate.fitted, budget), described(candidate.choices)))
-    print(aligned(lines))
+    print(aligned(lines, numbers=True))
     print(f"\nWhat {budget.text} buys: medians of the draws that fit\n")
-    print(aligned(bought(drawn, budget)))
+    print(aligned(bought(drawn, budget), numbers=True))
     print("\n" + infeasible(drawn))
     print(f"{rate:.0f} candidates a second on one core, solving included")
 

@@ -134,7 +134,8 @@ def explanation(experiment: ExperimentSpec, classes: int, budget: Budget | None 
     return said
 
 
-def seen(field: Mapping[str, Any]) -> str:
+def seen(field: Mapping[str, Any] | None) -> str:
+    assert field is not None  # both networks have a specification
     bands = min(field["bands"], field["of_bands"])
     return f"{bands} of {field['of_bands']} bands and {field['milliseconds']:g} ms"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from search.objective import experiment_of
 from search.pareto_plots import plot_front
 from search.report import Record, pareto_of
-from search.text import aligned
 from system.budget import Budget
 from system.config import load_yaml
 from system.files import write_yaml
 from system.spec import ExperimentSpec
+from system.text import aligned
 
 FOLDER = "front"  # in the run folder: an experiment for each network of the front
 
@@ -45,6 +45,7 @@ def told(trials: Sequence[Record], paths: Sequence[Path]) -> str:
         ))  # fmt: skip
     _, best = min((trial["log_loss"], path) for trial, path in zip(front, paths, strict=True))
     return (
-        f"{aligned(lines)}\n\nNone of them is trained further. To train one, here that of the lowest loss:\n"
+        f"{aligned(lines, numbers=True)}\n\n"
+        "None of them is trained further. To train one, here that of the lowest loss:\n"
         f"python system/run.py train --config {best} --run runs/{best.stem}"
     )

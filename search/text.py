@@ -1,8 +1,6 @@
-"""Candidates, limits and tables as the pages and commands of a search write them."""
+"""Candidates and limits as the pages and commands of a search write them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from search.fit_width import MAP
 from search.space import BUDGET, Choices
@@ -34,17 +32,3 @@ def described(choices: Choices) -> str:
 
 def limit_name(limit: str) -> str:
     return "the input's size" if limit == MAP else limit
-
-
-def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; the last is text."""
-    columns = max(map(len, lines))
-    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(columns)]
-    rows = []
-    for line in lines:
-        cells = [
-            cell.ljust(w) if i in (0, columns - 1) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=False))
-        ]
-        rows.append("  ".join(cells).rstrip())
-    return "\n".join(rows)

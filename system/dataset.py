@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from system.data import devices
-from system.data.audio import AudioCache, cached_audio, seconds_of, stream_segments
+from system.data.audio import AudioCache, cached_audio, stream_segments
 from system.data.cache import build_once, cache_folder, digest, growing_array
+from system.data.decoding import OnDamage, refuse, seconds_of
 from system.data.devices import DeviceResponses
 from system.data.folds import DATASETS, Clip, DatasetFolds, Event
 from system.data.parts import Rows, check_heard, check_left, of_device, rows_of
 from system.data.recordings import Recordings, recordings_of
-from system.errors import ConfigError, DataError
-from system.features import LogMel, check_bands
+from system.errors import DataError
+from system.features import LogMel, check_bands, log_mel, segment_length
 from system.progress import progress
 from system.spec import DataSpec, FeatureSpec
 
@@ -78,7 +78,7 @@ def prepare(data: DataSpec, features: FeatureSpec, seed: int) -> PreparedData:
     Raises DataError for anything wrong with the recordings or lists, ConfigError for an unknown data set, a segment
     too short for the features, or mel bands too narrow for them.
     """
-    _segment_length(data.segment_seconds, features)
+    segment_length(data.segment_seconds, features)
     check_bands(features)
     folds, clips = _folds(data, seed)
     responses = load_devices(data, features.sample_rate)
@@ -170,46 +170,33 @@ def load_devices(data: DataSpec, sample_rate: int) -> DeviceResponses | None:
 
 
 def stream_features(
-    paths: Sequence[Path], features: FeatureSpec, segment_seconds: float = 1.0, batch: int = BATCH
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    paths: Sequence[Path], features: FeatureSpec, segment_seconds: float = 1.0, batch: int = BATCH,
+    damaged: OnDamage = refuse,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Features of any recordings in order, uncached: (rows (m,) int64, features (m, mel bands, frames)).
 
     `rows` are positions in `paths`; a recording longer than a segment gives several rows of one position.
-    At most `batch` segments come at once. Raises DataError for a missing or damaged recording, after all before it.
+    At most `batch` segments come at once. A damaged recording is left out if `damaged` does not raise. Raises DataError
+    for a missing or damaged one, after all before it.
     """
-    length = _segment_length(segment_seconds, features)
+    length = segment_length(segment_seconds, features)
     front_end = LogMel(features)
     waiting: list[np.ndarray] = []
     positions: list[int] = []
     damage: DataError | None = None
     try:
-        for position, segments in stream_segments(paths, features.sample_rate, length):
+        for position, segments in stream_segments(paths, features.sample_rate, length, damaged):
             waiting.extend(segments)
             positions.extend([position] * len(segments))
             while len(waiting) >= batch:
-                yield np.array(positions[:batch], np.int64), _log_mel(front_end, np.stack(waiting[:batch]))
+                yield np.array(positions[:batch], np.int64), log_mel(front_end, np.stack(waiting[:batch]))
                 del waiting[:batch], positions[:batch]
     except DataError as error:
         damage = error
     if waiting:
-        yield np.array(positions, np.int64), _log_mel(front_end, np.stack(waiting))
+        yield np.array(positions, np.int64), log_mel(front_end, np.stack(waiting))
     if damage is not None:
         raise damage
-
-
-def _segment_length(seconds: float, features: FeatureSpec) -> int:
-    length = round(seconds * features.sample_rate)
-    if length <= features.n_fft // 2:
-        raise ConfigError(
-            f"data.segment_seconds: expected more than half a window of {features.n_fft} samples at "
-            f"{features.sample_rate} Hz, found {seconds:g} s ({length} samples)"
-        )
-    return length
-
-
-def _log_mel(front_end: LogMel, segments: np.ndarray) -> np.ndarray:
-    with torch.inference_mode():
-        return front_end(torch.from_numpy(np.ascontiguousarray(segments))).numpy()
 
 
 def _compute(
@@ -233,7 +220,7 @@ def _compute(
                     by_device[name].append(position)
                 for name, positions in by_device.items():
                     segments[positions] = responses.apply(segments[positions], name)
-            append(_log_mel(front_end, segments))
+            append(log_mel(front_end, segments))
             step(stop - start)
 
 

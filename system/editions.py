@@ -75,8 +75,6 @@ class Edition:
     limits_note: str = ""
     segment_seconds: float | None = None  # what is classified, and what a MAC limit is for
     sample_rate: int | None = None  # of the recordings, where the organisers' code insists on it
-    development_rows: int | None = None  # recordings of the whole development set
-    test_rows: int | None = None  # recordings of its test part
     splits: tuple[str, ...] = ()  # training subsets: one run, one output and one result each
     training_subset: str = ""  # the only one that may be trained on, named as in `splits`; "": the whole training part
     may_refit: bool = True  # whether what is handed in may be trained on the test part too (system/refit.py)
@@ -88,7 +86,6 @@ class Edition:
     events: bool = False  # several sounds at once, or none, each in time; else one class for a recording
     complexity_devices: tuple[str, ...] = ()  # devices that may have a model, and limits, of their own
     ranking: str = "accuracy"  # a score, or weighted_rank, or formula: then the terms say of what
-    ranking_higher_is_better: bool = True
     ranking_terms: tuple[RankTerm, ...] = ()
     unverified: tuple[str, ...] = ()
 
@@ -117,8 +114,6 @@ TAU_2022: dict[str, Any] = {  # what the editions of 2022 to 2025 share
     "classes": SCENES,
     "devices": TAU_DEVICES,
     "segment_seconds": 1.0,
-    "development_rows": 230_350,
-    "test_rows": 29_680,
     "evaluation_list": FOLD1,
     "evaluation_name": NUMBERED,
 }
@@ -145,13 +140,10 @@ for _edition in (
         limits_count_zeros=False,
         limits_note="131,072 bytes of the parameters that are not zero; the front end is not counted",
         segment_seconds=10.0,
-        development_rows=23_035,
-        test_rows=2_968,
         evaluation_list=FOLD1,
         evaluation_rows=7_920,
         evaluation_name=NUMBERED,
         ranking="log_loss_macro",
-        ranking_higher_is_better=False,
         unverified=("whether the ranking log loss is averaged over classes (so here)",),
     ),
     Edition(
@@ -161,7 +153,6 @@ for _edition in (
         limits_note="parameters include zeros and are stored as INT8; MACs are of one segment of one second",
         evaluation_rows=118_800,
         ranking="log_loss_macro",
-        ranking_higher_is_better=False,
         unverified=(
             "whether the ranking log loss is averaged over classes (so here)",
             "the unit of memory_use (bytes here)",
@@ -175,7 +166,6 @@ for _edition in (
         limits_note="bytes of the parameters at their stored type",
         evaluation_rows=118_800,
         ranking="weighted_rank",
-        ranking_higher_is_better=False,
         ranking_terms=(
             RankTerm("accuracy", 0.5),
             RankTerm("total_bytes", 0.25, higher_is_better=False),
@@ -227,8 +217,6 @@ for _edition in (
         limits_note="no limit; size, memory, MACs and time on the board enter the ranking",
         segment_seconds=3.0,
         sample_rate=24_000,
-        development_rows=2_750,
-        test_rows=550,  # the validation recordings: the test set is hidden, and the organisers run the package
         ranking="formula",
         ranking_terms=(
             RankTerm("accuracy_inference", 1.0, zero=0.56, one=1.0),

@@ -61,9 +61,8 @@ class Predictions:
         )
 
     @classmethod
-    def read_csv(cls, path: Path, sources: Mapping[str, str] | None = None) -> Predictions:
-        """Read what `write_csv` wrote. The file does not name sources: a clip is its own, unless `sources`
-        (file name -> source) says otherwise.
+    def read_csv(cls, path: Path) -> Predictions:
+        """Read what `write_csv` wrote. The file does not name sources: a clip is its own.
 
         Raises FormatError naming the file, the line, what was expected and what was found.
         """
@@ -74,7 +73,7 @@ class Predictions:
             segment=found.segment,
             device=found.device,
             label=found.label,
-            source=tuple((sources or {}).get(name, name) for name in found.filename),
+            source=found.filename,
             probabilities=found.probabilities,
         )
         _check(predictions, found.predicted, path)
@@ -292,7 +291,6 @@ def drawn_sources(units: int, seed: int, resamples: int = RESAMPLES) -> Iterator
 
 def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
     """Draw the confusion matrix of `scores` in percent of each true class; the format is `path`'s suffix."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     classes = scores["confusion"]["classes"]
@@ -300,7 +298,6 @@ def plot_confusion(scores: Mapping[str, Any], path: Path) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.5 + 0.5 * len(classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(100 * shares, vmin=0, vmax=100, cmap="Blues")
     # a class may be named with dollar signs

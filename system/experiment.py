@@ -120,13 +120,24 @@ def complexity_report(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
     """
     cost = complexity(spec.model, spec.input_shape(), classes, quant=spec.quant)
     totals, bits = cost.totals(), max(spec.quant.bits_of(layer.name) for layer in cost.layers if layer.weights)
-    report: dict[str, Any] = {**totals, "params_nonzero": totals["params"], "form": "deploy", "weight_bits": bits}
+    return {
+        **totals,
+        "params_nonzero": totals["params"],
+        "form": "deploy",
+        "weight_bits": bits,
+        **held_against_budget(spec, totals),
+        "receptive_field": receptive_field(spec, classes),
+        "layers": cost.rows(),
+    }
+
+
+def held_against_budget(spec: ExperimentSpec, totals: Mapping[str, Any]) -> dict[str, Any]:
+    """`budget` and `within_budget` of complexity.json; `totals`: its costs."""
     budget = budget_of(spec)
-    report["budget"] = budget.summary() if budget else {}
-    report["within_budget"] = budget is None or not budget.excess(totals)
-    report["receptive_field"] = None if spec.model.module else receptive_field(spec, classes)
-    report["layers"] = cost.rows()
-    return report
+    return {
+        "budget": budget.summary() if budget else {},
+        "within_budget": budget is None or not budget.excess(totals),
+    }
 
 
 def check_sources(spec: ExperimentSpec, data: PreparedData, device: str = "auto") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
@@ -51,6 +52,12 @@ class LogMel(nn.Module):
         return torch.cat(heard, dim=2).transpose(1, 2)
 
 
+def log_mel(front_end: LogMel, segments: np.ndarray) -> np.ndarray:
+    """(n, samples) -> (n, mel bands, frames), of arrays."""
+    with torch.inference_mode():
+        return front_end(torch.from_numpy(np.ascontiguousarray(segments))).numpy()
+
+
 def mel_filters(spec: FeatureSpec) -> Tensor:
     """(bins, mel bands)"""
     highest = spec.f_max if spec.f_max is not None else spec.sample_rate // 2
@@ -66,6 +73,17 @@ def check_bands(spec: FeatureSpec) -> None:
             f"features.n_mels: expected bands that each read the spectrum, found {deaf} of {spec.n_mels} that lie "
             f"between its {spec.n_fft // 2 + 1} bins; take fewer, or a longer features.n_fft"
         )
+
+
+def segment_length(seconds: float, spec: FeatureSpec) -> int:
+    """Samples of a segment. Raises ConfigError for one that is shorter than the padding of its frames."""
+    length = round(seconds * spec.sample_rate)
+    if length <= spec.n_fft // 2:
+        raise ConfigError(
+            f"data.segment_seconds: expected more than half a window of {spec.n_fft} samples at "
+            f"{spec.sample_rate} Hz, found {seconds:g} s ({length} samples)"
+        )
+    return length
 
 
 @lru_cache(maxsize=512)  # a search asks for each of its candidates

@@ -16,8 +16,8 @@ from system.spec import ExperimentSpec
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -> None:
-    """--config, --set and, if `data`, --dataset, --data-root and --skip-bad."""
+def add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    """--config, --recipe, --set, --dataset, --data-root and --skip-bad."""
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="an experiment, such as one of "
                         "system/configs (default: the KT report's)")  # fmt: skip
     parser.add_argument("--recipe", metavar="NAME", help=f"train by a published recipe, whole: {', '.join(RECIPES)}")
@@ -25,10 +25,9 @@ def add_experiment_options(parser: argparse.ArgumentParser, data: bool = True) -
         "--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change one value of the experiment; may be repeated",
     )  # fmt: skip
-    if data:
-        parser.add_argument("--dataset", metavar="D", help="made (default), tau2022 or csv")
-        parser.add_argument("--data-root", metavar="DIR", help="folder of the data set")
-        parser.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and count them")
+    parser.add_argument("--dataset", metavar="D", help="made (default), tau2022 or csv")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--skip-bad", action="store_true", help="leave damaged recordings out, and count them")
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

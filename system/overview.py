@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from system.data.audio import seconds_of
+from system.data.decoding import seconds_of
 from system.dataset import PARTS, PreparedData, Segments
 from system.progress import progress
 

@@ -2,7 +2,7 @@
 
 Each value that an experiment takes is decided by the last of these that names it:
 
-    1. the defaults of system/spec.py
+    1. the defaults of system/spec
     2. the recipe that the file names
     3. the file's own sections
     4. `--recipe NAME`: the sections train and augment, whole, in place of the file's, and what it says of the model

@@ -145,11 +145,9 @@ def _measured(row: Mapping[str, Any], metric: str) -> str:
 
 def plot(rows: Sequence[Row], title: str, path: Path) -> None:
     """Log loss and accuracy by step, published and ours; adopted steps are joined, alternatives are hollow."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, metric, label in zip(
         figure.subplots(2, 1, sharex=True), ("log_loss", "accuracy"), ("log loss [nats]", "macro accuracy"), strict=True
     ):

@@ -79,15 +79,11 @@ def front_end(checkpoint: Checkpoint, opset: int, ir_version: int) -> onnx.Model
     described = helper.make_graph(
         graph.nodes,
         "front_end",
-        [helper.make_tensor_value_info(WAVEFORM, TensorProto.FLOAT, ["batch", samples_of(checkpoint)])],
+        [helper.make_tensor_value_info(WAVEFORM, TensorProto.FLOAT, ["batch", checkpoint.spec.segment_samples()])],
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *shape])],
         list(graph.constants.values()),
     )
     return helper.make_model(described, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
-
-
-def samples_of(checkpoint: Checkpoint) -> int:
-    return round(checkpoint.spec.data.segment_seconds * checkpoint.spec.features.sample_rate)
 
 
 def whole_model(checkpoint: Checkpoint, path: Path) -> onnx.ModelProto:
@@ -113,7 +109,7 @@ def whole_model(checkpoint: Checkpoint, path: Path) -> onnx.ModelProto:
         producer_name="tinyscene",
     )  # fmt: skip
     finish(model, checkpoint)
-    helper.set_model_props(model, describe(checkpoint).metadata())
+    helper.set_model_props(model, Description.of(checkpoint).metadata())
     onnx.checker.check_model(model)
     return model
 
@@ -129,19 +125,6 @@ def finish(model: onnx.ModelProto, checkpoint: Checkpoint) -> None:
         graph.node.append(helper.make_node("Sigmoid", [OUTPUT], [PROBABILITIES], "sigmoid"))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["batch", classes]))
-
-
-def describe(checkpoint: Checkpoint) -> Description:
-    spec = checkpoint.spec
-    return Description(
-        classes=checkpoint.classes,
-        sample_rate=spec.features.sample_rate,
-        segment_samples=samples_of(checkpoint),
-        thresholds=checkpoint.thresholds,
-        temperature=checkpoint.temperature,
-        features=spec.features.plain(),
-        median_window=checkpoint.median_window,
-    )
 
 
 def write_whole(checkpoint: Checkpoint, integer: Path, path: Path) -> Difference:
@@ -192,7 +175,7 @@ def compare(checkpoint: Checkpoint, integer: Path, whole: Path, waveform: np.nda
 def signals(checkpoint: Checkpoint) -> np.ndarray:
     """(n, samples) float32: noises and tones from -80 to 0 dB, silence, a click, full scale. No data set is needed."""
     random = np.random.default_rng(checkpoint.spec.seed)
-    length, rate = samples_of(checkpoint), checkpoint.spec.features.sample_rate
+    length, rate = checkpoint.spec.segment_samples(), checkpoint.spec.features.sample_rate
     time = np.arange(length) / rate
     level = 10.0 ** (-random.uniform(0, 80, (SIGNALS, 1)) / 20)
     tones = np.sin(2 * np.pi * random.uniform(50, rate / 2, (SIGNALS, 1)) * time)

@@ -1,7 +1,7 @@
 """Every augmentation: when it is on, what it changes, how it is usually tried, and the order in which they act.
 
-A new one is a field of AugmentSpec (system/spec.py), 0 by default, and a row here: tests, `benchmarks/ablation.py` and
-`benchmarks/augment_speed.py` run over the rows.
+A new one is a field of AugmentSpec (system/spec/augment.py), 0 by default, and a row here: tests,
+`benchmarks/ablation.py` and `benchmarks/augment_speed.py` run over the rows.
 """
 
 from __future__ import annotations

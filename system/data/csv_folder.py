@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from system.data.audio import seconds_of
+from system.data.decoding import seconds_of
 from system.data.folds import DATASETS, LABEL_SEPARATOR, Clip, DatasetFolds, Event, data_root, split_folds
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import fftconvolve
 
-from system.data.audio import read_mono
+from system.data.decoding import read_mono
 from system.data.lists import InsideFolder, Row, read_rows, unique_by_filename
 from system.errors import DataError
 

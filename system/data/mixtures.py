@@ -19,8 +19,8 @@ import soundfile
 from pydantic import Field, field_validator
 
 from system.config import Spec
-from system.data.audio import read_mono
 from system.data.csv_folder import EVENT_COLUMNS, EVENTS, META, read_clips
+from system.data.decoding import read_mono
 from system.data.folds import Clip, Event
 from system.errors import DataError
 from system.files import whole_folder, write_csv, write_yaml

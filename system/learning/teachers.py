@@ -13,24 +13,15 @@ hears each recording
 Where crops are random, it listens at `distill.offsets` equally spaced offsets per segment, and what it says of a crop
 is interpolated between the two nearest: an approximation, exact at those offsets.
 
-A file of logits is one of
-
-- NAME.npz with `filename` (n,) and `classes` (C,) of strings, `logits` (n, C) and, unless logits are of whole
-  recordings, `segment` (n,) of whole numbers, counted from 0;
-- predictions.csv as runs have it, whose probabilities become logits; rows of one segment on several devices are
-  averaged in log space.
-
-Files know segments only: of a crop between two, the answer is interpolated between theirs.
+Files of logits (logit_files.py) know segments only: of a crop between two, the answer is interpolated between theirs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -42,18 +33,14 @@ from system.data.cache import build_once, cache_folder, digest
 from system.data.recordings import runs
 from system.dataset import PreparedData, Segments, samples_of
 from system.errors import ConfigError, DataError
-from system.evaluation import PROBABILITY_FLOOR, Predictions
 from system.features import LogMel
+from system.learning.logit_files import FILES, read_logits
 from system.learning.pretrained import check_fold, checkpoint_file
 from system.progress import progress
-from system.spec import DataSpec, ExperimentSpec
+from system.spec import ExperimentSpec
 
 CODE_VERSION = 2
 """Raised whenever a teacher says something else of the same recordings."""
-
-FILES = (".npz", ".csv")
-DAMAGE = (ValueError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)
-"""What numpy raises, from random bytes in a file on; a single array, which is no archive, is the TypeError."""
 
 WINDOWS_AT_ONCE = 128
 
@@ -162,7 +149,7 @@ def _from_run(path: Path, spec: ExperimentSpec, data: PreparedData, grid: Grid, 
     key = digest([CODE_VERSION, content, audio.checksum, spec.data.segment_seconds, grid.steps, heard])
 
     def build(folder: Path) -> None:
-        np.save(folder / "logits.npy", _listen(teacher, audio.samples, row, grid, spec.data, data.task, device, path))
+        np.save(folder / "logits.npy", _listen(teacher, audio.samples, row, grid, data.task, device, path))
 
     folder = build_once(cache_folder() / "teachers" / key, build)
     return np.load(folder / "logits.npy")[:, columns]
@@ -178,12 +165,11 @@ def _columns(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> list[int
 
 @torch.inference_mode()
 def _listen(
-    teacher: Checkpoint, samples: np.ndarray, row: np.ndarray, grid: Grid, data: DataSpec, task: str, device: str,
-    path: Path,
-) -> np.ndarray:  # fmt: skip
+    teacher: Checkpoint, samples: np.ndarray, row: np.ndarray, grid: Grid, task: str, device: str, path: Path
+) -> np.ndarray:
     """(rows, classes) normalized logits, in the teacher's order of classes; `row` (n,) of each segment in `samples`."""
     features = teacher.spec.features
-    size, window = samples.shape[1], round(teacher.spec.data.segment_seconds * features.sample_rate)
+    size, window = samples.shape[1], teacher.spec.segment_samples()
     front_end, network = LogMel(features).to(device), teacher.network().to(device)
     total = torch.zeros(len(grid.step), len(teacher.classes))
     count = torch.zeros(len(grid.step), 1)
@@ -237,49 +223,19 @@ def _normalized(logits: Tensor, task: str) -> Tensor:
 
 def _from_file(path: Path, data: PreparedData, part: Segments, what: str) -> np.ndarray:
     """(n, classes) logits of a part of the data. Raises DataError for a file that lacks one, a `what`, or is none."""
-    if path.suffix == ".csv":
-        read = Predictions.read_csv(path)
-        filename, segment, classes = list(read.filename), read.segment.tolist(), read.classes
-        logits = np.log(np.maximum(read.probabilities, PROBABILITY_FLOOR))
-    else:
-        filename, segment, classes, logits = _arrays(path)
-    columns = _columns(path, classes, data.classes)
-    said = _normalized(torch.from_numpy(np.asarray(logits, np.float32)), data.task).numpy()[:, columns]
+    read = read_logits(path)
+    columns = _columns(path, read.classes, data.classes)
+    said = _normalized(torch.from_numpy(np.asarray(read.logits, np.float32)), data.task).numpy()[:, columns]
     sums: dict[tuple[str, int | None], tuple[np.ndarray, int]] = {}
-    for name, number, values in zip(filename, segment or [None] * len(filename), said, strict=True):
+    numbers: Sequence[int | None] = [None] * len(read.filename) if read.segment is None else read.segment
+    for name, number, values in zip(read.filename, numbers, said, strict=True):
         before, times = sums.get((name, number), (np.zeros_like(values), 0))
         sums[name, number] = (before + values, times + 1)
     found = np.empty((len(part), len(columns)), np.float32)
     for index, (name, number) in enumerate(zip(part.filename, part.segment.tolist(), strict=True)):
-        key = (name, number if segment else None)
+        key = (name, None if read.segment is None else number)
         if key not in sums:
-            where = f"segment {number} of {name}" if segment else name
+            where = name if read.segment is None else f"segment {number} of {name}"
             raise DataError(f"{path}: expected logits of every {what}; found none of {where}")
         found[index] = sums[key][0] / sums[key][1]
     return found
-
-
-def _arrays(path: Path) -> tuple[list[str], list[int], tuple[str, ...], np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except DAMAGE as error:
-        raise DataError(f"{path}: expected an .npz file of plain arrays: {error}") from None
-    if missing := [key for key in ("filename", "classes", "logits") if key not in arrays]:
-        raise DataError(f"{path}: expected the arrays filename, classes and logits, found no {', '.join(missing)}")
-    if wrong := [key for key in ("filename", "classes") if arrays[key].ndim != 1]:
-        raise DataError(f"{path}: expected {wrong[0]} to be a list of names, found shape {arrays[wrong[0]].shape}")
-    logits, count = arrays["logits"], len(arrays["filename"])
-    shapes = [logits.shape == (count, len(arrays["classes"])), np.issubdtype(logits.dtype, np.number)]
-    if not all(shapes) or not np.isfinite(logits).all():
-        raise DataError(
-            f"{path}: expected finite logits of shape ({count}, {len(arrays['classes'])}), found {logits.dtype} of "
-            f"{logits.shape}"
-        )
-    segment = arrays.get("segment")
-    if segment is not None and (segment.shape != (count,) or not np.issubdtype(segment.dtype, np.integer)):
-        raise DataError(f"{path}: expected segment to be {count} whole numbers, found {segment.dtype} {segment.shape}")
-    names = arrays["filename"].astype(str).tolist()
-    return names, [] if segment is None else segment.tolist(), tuple(arrays["classes"].astype(str).tolist()), logits

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.layers import LayerFactory, Mapped, Pair
+from system.models.factory import LayerFactory
+from system.models.layers import Mapped
+from system.models.maps import Pair
 from system.registry import Registry
 from system.spec import ModelSpec
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.models.blocks import BLOCKS, Block, Shortcut, activations
-from system.models.layers import LayerFactory, Pair
+from system.models.factory import LayerFactory
+from system.models.maps import Pair
 from system.spec import ModelSpec
 
 

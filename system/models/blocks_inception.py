@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from system.complexity import Map
 from system.models.blocks import BLOCKS, Block, Shortcut, activations, has_shortcut
-from system.models.layers import LayerFactory, Mapped, Pair
+from system.models.factory import LayerFactory
+from system.models.layers import Mapped
+from system.models.maps import Pair
 from system.spec import ModelSpec
 
 Kept = Callable[[str], str | None]  # slot -> its activation

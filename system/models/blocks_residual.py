@@ -7,7 +7,8 @@ from torch import Tensor
 from system.complexity import Map
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS, Block, InvertedBottleneck, Shortcut, activations, has_shortcut
-from system.models.layers import LayerFactory, Pair
+from system.models.factory import LayerFactory
+from system.models.maps import Pair
 from system.spec import ModelSpec
 
 

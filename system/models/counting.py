@@ -6,18 +6,9 @@ from collections.abc import Sequence
 
 from system import complexity
 from system.complexity import LayerCost, Map
-from system.models.float_layers import largest
-from system.models.layers import (
-    ACTIVATIONS,
-    Counted,
-    Form,
-    Pair,
-    conv_map,
-    dilated,
-    has_bias,
-    same_padding,
-    sub_band_map,
-)
+from system.models.factory import has_bias, largest
+from system.models.layers import ACTIVATIONS, Counted, Form
+from system.models.maps import Pair, conv_map, dilated, same_padding, sub_band_map
 from system.models.norms import NORMS
 
 

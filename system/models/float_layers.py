@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from system.complexity import Map
+from system.models.factory import has_bias, largest
 from system.models.layers import (
     Add,
     Apply,
@@ -19,20 +20,15 @@ from system.models.layers import (
     LinearPair,
     NormAct,
     NormConv,
-    Pair,
     SubBandNorm,
     activation_module,
-    conv_map,
-    dilated,
     flatten_logits,
-    has_bias,
     mean_and_max,
     mean_over_frequency,
     mean_over_map,
-    same_padding,
     stack_frequency,
-    sub_band_map,
 )
+from system.models.maps import Pair, conv_map, dilated, same_padding, sub_band_map
 from system.models.norms import NORMS
 
 
@@ -131,8 +127,3 @@ class FloatLayers:
 
     def output(self, x: Map) -> nn.Module:
         return Apply(x, flatten_logits)
-
-
-def largest(kernels: Sequence[Pair]) -> Pair:
-    """The kernel that all others are padded to."""
-    return (max(k[0] for k in kernels), max(k[1] for k in kernels))

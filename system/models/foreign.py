@@ -1,4 +1,4 @@
-"""Networks of the catalogue that no specification describes, to be trained as teachers: they have no deploy form."""
+"""Networks of the catalogue that no specification describes, to be trained as teachers: no other form is declared."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from system.complexity import Map
 from system.errors import ConfigError
-from system.models.layers import LayerFactory, Mapped, asked_by, mean_over_map
+from system.models.factory import LayerFactory
+from system.models.layers import Mapped, mean_over_map
+from system.models.maps import asked_by
 from system.registry import Registry
 from system.spec import ModelSpec
 

@@ -139,8 +139,8 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
 
 
-def argument(given: Arguments, index: int, name: str, default: Any = None) -> Any:
-    return given.get(index, given.get(name, default))
+def argument(given: Arguments, index: int, name: str) -> Any:
+    return given.get(index, given.get(name))
 
 
 def map_of(t: Tensor) -> Map:

@@ -1,8 +1,4 @@
-"""Layers, and what a layer factory is: every network is defined once and built by any factory.
-
-A layer is declared with the map it reads and knows the map it writes (`.map`), so that sizes are
-checked when a network is declared. Factories: `FloatLayers` (float_layers.py, every form), `CostLayers`
-(counting.py: counts instead of computing), and one per quantizer in the package `quant`.
+"""Layers of float networks, each of which knows the map it writes.
 
 Forms: in the train form a convolution is followed by BatchNorm and re-parameterized blocks have parallel
 branches; in the merged form (as paper 001 deploys) the branches are one kernel beside the identity and every other
@@ -11,17 +7,15 @@ BatchNorm stays; in the deploy form every group of layers that is one linear map
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from system.complexity import Map
-from system.errors import ConfigError
+from system.models.maps import sub_band_map
 
-Pair = tuple[int, int]
 Form = Literal["train", "merged", "deploy"]
 FORMS: tuple[Form, ...] = ("train", "merged", "deploy")
 
@@ -33,125 +27,6 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # name -> (modu
     "hardswish": (nn.Hardswish, 0),
     "tanh": (nn.Tanh, 0),
 }
-
-
-class LayerFactory(Protocol):
-    """What a network asks for. Each method returns a callable layer with the attribute `map`."""
-
-    def input(self, x: Map) -> Any: ...
-
-    def conv(
-        self, x: Map, channels: int, kernel: Pair = (1, 1), stride: Pair = (1, 1), groups: int = 1,
-        act: str | None = None, norm: bool = True, bias: bool | None = None, padding: Pair | None = None,
-        scale: float | None = None, dilation: Pair = (1, 1),
-    ) -> Any:  # fmt: skip
-        """Convolution, BatchNorm if `norm`, layer scale from `scale`, activation.
-
-        `bias`: None is a bias where no BatchNorm brings one. `padding`: half the dilated kernel if None.
-        `scale`: where the gains per channel start; in place of a BatchNorm.
-        """
-
-    def band_norm(self, x: Map) -> Any:
-        """BatchNorm of each frequency band."""
-
-    def norm_conv(self, x: Map, channels: int, stride: Pair) -> Any:
-        """BatchNorm, then a convolution whose kernel is its stride (KT, Section 2.10)."""
-
-    def branches(self, x: Map, kernels: Sequence[Pair], act: str | None, identity: bool = True) -> Any:
-        """Parallel depthwise convolutions, each with BatchNorm, summed, with the identity; then the activation."""
-
-    def linear_pair(self, x: Map, hidden: int, channels: int, act: str | None = None) -> Any:
-        """Two 1x1 convolutions with BatchNorm and nothing between them: one when deployed; then the activation."""
-
-    def add(self, x: Map, other: Map, act: str | None = None) -> Any: ...
-
-    def max_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Any: ...
-
-    def avg_pool(self, x: Map, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Any: ...
-
-    def norm(self, x: Map, kind: str, act: str | None = None) -> Any:
-        """A normalization of NORMS that computes its statistics at inference; then the activation."""
-
-    def sub_band_norm(self, x: Map, sub_bands: int) -> Any:
-        """BatchNorm of each channel in each of so many equal parts of the frequency axis."""
-
-    def global_average(self, x: Map) -> Any: ...
-
-    def frequency_average(self, x: Map) -> Any:
-        """(channels, freq, time) -> (channels, 1, time)"""
-
-    def mean_and_max(self, x: Map) -> Any:
-        """Mean over frequency, then maximum plus mean over time: (channels, 1, 1)."""
-
-    def stack_frequency(self, x: Map) -> Any:
-        """(channels, freq, time) -> (channels * freq, 1, time)"""
-
-    def attend(self, x: Map, score: Map) -> Any:
-        """Sum over time of x weighted by the softmax of the score: called with (x, score)."""
-
-    def dropout(self, x: Map, p: float, channels: bool = False) -> Any:
-        """Of single values, or of whole channels."""
-
-    def output(self, x: Map) -> Any:
-        """(batch, classes, 1, 1) -> (batch, classes)"""
-
-
-class MapError(ConfigError):
-    """A size that the map cannot take: `part` says which, the kernel or the stride."""
-
-    def __init__(self, part: str, message: str) -> None:
-        super().__init__(message)
-        self.part = part
-
-
-@contextmanager
-def asked_by(**fields: str) -> Iterator[None]:
-    """Let a kernel or stride that the map cannot take name the field of the spec that asks for it."""
-    try:
-        yield
-    except MapError as error:
-        raise ConfigError(f"{fields[error.part]}: {error}") from None
-
-
-def conv_map(x: Map, channels: int, kernel: Pair, stride: Pair, padding: Pair, what: str = "convolution") -> Map:
-    """The map a sliding kernel writes. Raises MapError if nothing is left of it."""
-    freq = (x.freq + 2 * padding[0] - kernel[0]) // stride[0] + 1
-    time = (x.time + 2 * padding[1] - kernel[1]) // stride[1] + 1
-    too_far = stride[0] > x.freq or stride[1] > x.time
-    if too_far or min(freq, time) < 1:
-        part, limit = ("stride", "the map") if too_far else ("kernel", "the padded map")
-        raise MapError(
-            part,
-            f"a {what} with kernel {kernel[0]}x{kernel[1]} and stride {stride[0]}x{stride[1]} (freq x time) "
-            f"does not fit a map of {x.freq}x{x.time}: its {part} must be at most {limit}; "
-            "use smaller strides or more mel bands and frames",
-        )
-    return Map(channels, freq, time)
-
-
-def sub_band_map(x: Map, sub_bands: int) -> Map:
-    """Each part of the frequency axis as channels of its own. Raises ConfigError if the parts are not equal."""
-    if x.freq % sub_bands:
-        raise ConfigError(
-            f"model.sub_bands: must divide the bands of every map that is normalized by them; found {sub_bands} "
-            f"for a map of {x.freq}x{x.time} (freq x time)"
-        )
-    return Map(x.channels * sub_bands, x.freq // sub_bands, x.time)
-
-
-def has_bias(asked: bool | None, norm: bool, folded: bool) -> bool:
-    """Whether a convolution has a bias: as asked, else where no BatchNorm has one; a folded BatchNorm is one."""
-    return folded or (not norm if asked is None else asked)
-
-
-def dilated(kernel: Pair, dilation: Pair) -> Pair:
-    """The size of a kernel with gaps."""
-    return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
-
-
-def same_padding(kernel: Pair) -> Pair:
-    """Half the kernel; keeps the size for odd kernels at stride 1."""
-    return ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
 
 
 def activation_module(name: str | None) -> nn.Module:
@@ -323,7 +198,7 @@ class Attend(Layer):
     """Self-attentive pooling over time: sum of x weighted by softmax(score)."""
 
     def forward(self, x: Tensor, score: Tensor) -> Tensor:
-        return (x * score.softmax(dim=-1)).sum(dim=-1, keepdim=True)  # (B, C, 1, T), (B, 1, 1, T) -> (B, C, 1, 1)
+        return weighted_over_time(x, score)
 
 
 def mean_over_map(x: Tensor) -> Tensor:
@@ -337,6 +212,10 @@ def mean_over_frequency(x: Tensor) -> Tensor:
 def mean_and_max(x: Tensor) -> Tensor:
     x = x.mean(dim=2, keepdim=True)  # (B, C, F, T) -> (B, C, 1, T)
     return x.amax(dim=3, keepdim=True) + x.mean(dim=3, keepdim=True)  # (B, C, 1, 1)
+
+
+def weighted_over_time(x: Tensor, score: Tensor) -> Tensor:
+    return (x * score.softmax(dim=-1)).sum(dim=-1, keepdim=True)  # (B, C, 1, T), (B, 1, 1, T) -> (B, C, 1, 1)
 
 
 def stack_frequency(x: Tensor) -> Tensor:

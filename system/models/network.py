@@ -11,11 +11,13 @@ from system.complexity import Complexity, Map, Shape
 from system.errors import ConfigError
 from system.models.blocks import BLOCKS, Block, check_slots
 from system.models.counting import CostLayers
+from system.models.factory import LayerFactory
 from system.models.float_layers import FloatLayers
 from system.models.foreign import foreign
 from system.models.heads import HEADS, POOLINGS
 from system.models.hooked import count
-from system.models.layers import ACTIVATIONS, Add, Counted, Form, LayerFactory, Mapped, Pair, asked_by
+from system.models.layers import ACTIVATIONS, Add, Counted, Form, Mapped
+from system.models.maps import Pair, asked_by
 from system.models.norms import NORMS
 from system.models.stems import STEMS
 from system.registry import unknown

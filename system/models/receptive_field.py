@@ -31,11 +31,14 @@ class Field(NamedTuple):
         return Field(self.width + (window - 1) * self.step, self.step * stride)
 
 
-def receptive_field(spec: ExperimentSpec, classes: int) -> dict[str, Any]:
+def receptive_field(spec: ExperimentSpec, classes: int) -> dict[str, Any] | None:
     """`bands` and `frames` of one value, of an input with so many in all; the same in Hz and ms, as far as it has them.
 
-    A band is wider in Hz the higher it is: `hertz` is the width at the lowest and at the highest place.
+    A band is wider in Hz the higher it is: `hertz` is the width at the lowest and at the highest place. None for a
+    foreign module, whose layers are not known.
     """
+    if spec.model.module is not None:
+        return None
     layers = CostLayers("deploy")
     network = Network(layers, spec.model, spec.input_shape(), classes)
     last = network.stages[-1].map

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from system.models.audio_inception import VGG_SOUND, printed
 from system.models.entry import CATALOG, Entry
-from system.models.layers import Pair
+from system.models.maps import Pair
 
 ALPHA = 4  # frames of the fast pathway per frame of the slow one
 BETA = 8  # channels of the slow pathway per channel of the fast one

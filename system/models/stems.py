@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from system.complexity import Map
-from system.models.layers import LayerFactory, Mapped
+from system.models.factory import LayerFactory
+from system.models.layers import Mapped
 from system.registry import Registry
 from system.spec import ModelSpec
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 SHOWN_AS = {  # drawn with -> the page's, see style.css
@@ -31,7 +30,6 @@ def svg(draw: Callable[[Figure], str | None], name: str, title: str, size: tuple
     a description. `name` makes its ids the only ones of a page that holds several figures."""
     with rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
         description = draw(figure)
         content = io.StringIO()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

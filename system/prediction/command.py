@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import Damaged, recordings_in, undamaged
+from system.data.decoding import Damaged, OnDamage, recordings_in, refuse
 from system.errors import ConfigError, DataError, RunError
 from system.models.catalog import model_spec
 from system.options import check_device
@@ -20,12 +20,14 @@ def predict(args: argparse.Namespace) -> None:
     """Raises ConfigError for options that do not go together, DataError for a damaged recording."""
     by_file = bool(args.model) and args.model.endswith(onnx_file.SUFFIXES)
     (refuse_beside_a_file if by_file else refuse_beside_a_run)(args)
-    files = asked_for(args.files, args.skip_bad)
+    files = list(recordings_in(args.files))
+    damaged = leaving_out(len(files)) if args.skip_bad else refuse
     try:
         if by_file:
-            onnx_file.predict(Path(args.model), files, args.run, args.hop, Pcm(args.rate, args.format or "s16le"))
+            pcm = Pcm(args.rate, args.format or "s16le")
+            onnx_file.predict(Path(args.model), files, args.run, args.hop, pcm, damaged)
         else:
-            by_run(args, files)
+            by_run(args, files, damaged)
     except Damaged as damage:
         raise DataError(f"{damage}; --skip-bad leaves damaged recordings out") from None
 
@@ -36,7 +38,7 @@ def refuse_beside_a_file(args: argparse.Namespace) -> None:
     if args.device == "cuda":
         raise ConfigError(f"--model {args.model}: expected --device cpu or auto, found cuda; ONNX files run on the CPU")
     if args.skip_bad and onnx_file.STREAM in args.files:
-        raise ConfigError("--skip-bad: a stream (-) is heard once, so nothing of it is looked at before; leave it out")
+        raise ConfigError("--skip-bad: a stream (-) is no recording that could be left out; leave --skip-bad out")
 
 
 def refuse_beside_a_run(args: argparse.Namespace) -> None:
@@ -46,26 +48,28 @@ def refuse_beside_a_run(args: argparse.Namespace) -> None:
         raise ConfigError("predict: standard input (-), --hop, --rate and --format need --model FILE.onnx")
 
 
-def asked_for(sources: list[Path], skip_bad: bool) -> list[Path]:
-    """The recordings; damaged ones are left out under `skip_bad`, each with a line on standard error."""
-    files = list(recordings_in(sources))
-    if not skip_bad:
-        return files
-    whole, damages = undamaged(files)
-    for damage in damages:
+def leaving_out(recordings: int) -> OnDamage:
+    """What --skip-bad does about a damaged one of so many: a line on standard error. Raises DataError if all are."""
+    left_out: list[Damaged] = []
+
+    def leave_out(damage: Damaged) -> None:
+        left_out.append(damage)
+        if len(left_out) == recordings:
+            raise DataError(f"{left_out[0]}; of {recordings} recordings none can be read")
         print(f"{damage}; left out", file=sys.stderr)
-    return whole
+
+    return leave_out
 
 
-def by_run(args: argparse.Namespace, files: list[Path]) -> None:
+def by_run(args: argparse.Namespace, files: list[Path], damaged: OnDamage) -> None:
     device = check_device(args.device)
     checkpoint = load_checkpoint(args.checkpoint or args.run / "best" / "model.safetensors")
     if args.model:
         refuse_other_network(checkpoint, args.model)
     if args.embeddings:
-        print(write_embeddings(args.embeddings, checkpoint, files, device))
+        print(write_embeddings(args.embeddings, checkpoint, files, device, damaged))
     else:
-        float_run.predict(checkpoint, files, device)
+        float_run.predict(checkpoint, files, device, damaged)
 
 
 def refuse_other_network(checkpoint: Checkpoint, name: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint
-from system.data.audio import seconds_of
+from system.data.decoding import OnDamage, refuse, seconds_of
 from system.dataset import stream_features
 from system.errors import DataError
 from system.evaluation import probabilities_of
@@ -19,17 +19,17 @@ from system.events import decode, event_probabilities, over_time
 from system.prediction.label_lines import as_field, labelling
 
 
-def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
+def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str, damaged: OnDamage = refuse) -> None:
     """Print `file, class, probability` of each segment, or `file, onset, offset, class` of each event, in seconds.
 
-    The lines of a recording come when it is labelled. Raises DataError for a missing or damaged recording, after the
-    lines of those before it.
+    The lines of a recording come when it is labelled. A damaged one is left out if `damaged` does not raise. Raises
+    DataError for a missing or damaged one, after the lines of those before it.
     """
     damage: list[DataError] = []  # told at last, for only then is it known that the recording before it is complete
 
     def until_damaged() -> Iterator[tuple[int, np.ndarray]]:
         try:
-            yield from _probabilities(checkpoint, files, device)
+            yield from _probabilities(checkpoint, files, device, damaged)
         except DataError as error:
             damage.append(error)
 
@@ -43,10 +43,12 @@ def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> None:
             raise damage[0]
 
 
-def _probabilities(checkpoint: Checkpoint, files: Sequence[Path], device: str) -> Iterator[tuple[int, np.ndarray]]:
+def _probabilities(
+    checkpoint: Checkpoint, files: Sequence[Path], device: str, damaged: OnDamage
+) -> Iterator[tuple[int, np.ndarray]]:
     """(index of the recording, (classes,) probabilities) of each segment, in order."""
     network, spec = checkpoint.network().to(device), checkpoint.spec
-    for rows, features in stream_features(files, spec.features, spec.data.segment_seconds):
+    for rows, features in stream_features(files, spec.features, spec.data.segment_seconds, damaged=damaged):
         with torch.inference_mode():
             logits = network(torch.from_numpy(checkpoint.standardize(features)).to(device)).cpu().numpy()
         scene = checkpoint.thresholds is None

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from system.checkpoint import Checkpoint, load_checkpoint
-from system.data.audio import cut, read_mono, recordings_in
+from system.data.audio import cut
+from system.data.decoding import Damaged, OnDamage, read_mono, recordings_in, refuse
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
 from system.evaluation import probabilities_of
@@ -49,6 +50,19 @@ class Description:
     temperature: float  # in the graph already
     features: dict[str, Any]  # of the front end, in the graph already
     median_window: int = 1  # segments that probabilities are compared with the thresholds over, not in the graph
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Description:
+        spec = checkpoint.spec
+        return cls(
+            classes=checkpoint.classes,
+            sample_rate=spec.features.sample_rate,
+            segment_samples=spec.segment_samples(),
+            thresholds=checkpoint.thresholds,
+            temperature=checkpoint.temperature,
+            features=spec.features.plain(),
+            median_window=checkpoint.median_window,
+        )
 
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(self.__dict__)}
@@ -139,12 +153,7 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
     expected, classes = list(spec.input_shape()), len(checkpoint.classes)
     if shapes[0] != expected or shapes[1] not in ([classes], [None]):
         raise RunError(f"{path}: expected the network of {folder}, {expected} to [{classes}], found {shapes}")
-    samples = round(spec.data.segment_seconds * spec.features.sample_rate)
-    about = Description(
-        checkpoint.classes, spec.features.sample_rate, samples, checkpoint.thresholds, checkpoint.temperature,
-        spec.features.plain(), checkpoint.median_window,
-    )  # fmt: skip
-    return Classifier(about, lambda batch: path_probabilities(session, checkpoint, batch))
+    return Classifier(Description.of(checkpoint), lambda batch: path_probabilities(session, checkpoint, batch))
 
 
 def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
@@ -186,11 +195,15 @@ def path_probabilities(
     return probabilities_of(logits, checkpoint.temperature)
 
 
-def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None) -> None:
+def predict(
+    model: Path, sources: Iterable[Path], run: Path | None, hop: float | None, pcm: Pcm | None,
+    damaged: OnDamage = refuse,
+) -> None:  # fmt: skip
     """Print `source, seconds, label, probability, ms per second of audio` for each window, as soon as it is known.
 
     `hop` (seconds) is from one window to the next; None: windows follow each other as in training. The probabilities
     of events in a file are then medians over time, once it is heard to its end; a stream has no end, a hop other times.
+    A damaged recording is left out if `damaged` does not raise.
     """
     classifier, given = open_classifier(model, run), list(recordings_in(sources))
     about = classifier.about
@@ -203,10 +216,15 @@ def predict(model: Path, sources: Iterable[Path], run: Path | None, hop: float |
         )
     with labelling(len(given), shown=STREAM not in given) as done:
         for source in given:
-            if source == STREAM:
-                windows, batch = stream_windows(pcm or Pcm(), about, step), 1
-            else:
-                windows, batch = file_windows(source, about, hop, step), BATCH
+            try:
+                if source == STREAM:
+                    windows, batch = stream_windows(pcm or Pcm(), about, step), 1
+                else:
+                    windows, batch = file_windows(source, about, hop, step), BATCH
+            except Damaged as damage:
+                damaged(damage)
+                done(1)
+                continue
             found = timed(classifier, windows, batch)
             if hop is None and source != STREAM and about.median_window > 1:
                 found = smoothed(found, about.median_window)

@@ -14,7 +14,7 @@ from torch import nn
 from system.complexity import Map, Shape
 from system.models.counting import CostLayers
 from system.models.float_layers import FloatLayers
-from system.models.layers import Pair
+from system.models.maps import Pair
 from system.models.network import Network
 from system.models.receptive_field import fields, mel_edges, receptive_field
 from system.spec import ExperimentSpec, FeatureSpec, ModelSpec, StageSpec

@@ -12,7 +12,8 @@ from system.errors import ConfigError
 from system.models.blocks import BLOCKS
 from system.models.catalog import CATALOG
 from system.models.network import build, complexity
-from system.spec import MOST_BLOCKS, ExperimentSpec, ModelSpec
+from system.spec import ExperimentSpec, ModelSpec
+from system.spec.model import MOST_BLOCKS
 from tests.models.variants import BASE, CLASSES, SMALL
 
 

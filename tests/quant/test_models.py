@@ -15,8 +15,9 @@ from quant.graph_cost import graph_complexity
 from quant.norms import NORM_LAYERS
 from quant.parity import agreement
 from quant.qat import MOST_TRAINED
+from system.models.factory import LayerFactory
 from system.models.float_layers import FloatLayers
-from system.models.layers import ACTIVATIONS, LayerFactory
+from system.models.layers import ACTIVATIONS
 from system.models.network import build, complexity
 from system.models.norms import NORMS
 from system.models.reparam import deploy

@@ -21,7 +21,7 @@ from submission.packing.systems import SystemRequest
 from submission.run_parts import RunParts
 from submission.validate import validate
 from system.checkpoint import Checkpoint, save_checkpoint
-from system.editions import BIRDS, EDITIONS, SCENES, TAU_DEVICES
+from system.editions import BIRDS, EDITIONS, FOLD1, SCENES, TAU_DEVICES, Edition
 from system.evaluation import Predictions, score
 from system.events import EventPredictions, decode, event_probabilities, score_events
 from system.files import write_json, write_yaml
@@ -162,9 +162,9 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 44_100) -> None:
     path.write_bytes(head + data)
 
 
-def write_list(root: Path, names: list[str], devices: list[str] | None = None) -> Path:
+def write_list(root: Path, names: list[str], devices: list[str] | None = None, name: str = FOLD1) -> Path:
     """An evaluation set's list, without its recordings."""
-    path = root / "evaluation_setup" / "fold1_test.csv"
+    path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = names if devices is None else [f"{name}\t{device}" for name, device in zip(names, devices, strict=True)]
     header = "filename" if devices is None else "filename\tdevice_id"
@@ -332,23 +332,40 @@ def examples(quantized_runs: dict[str, Path], tmp_path_factory: pytest.TempPathF
     root = tmp_path_factory.mktemp("examples")
     people = root / "people.yaml"
     people.write_text(yaml.safe_dump(PEOPLE, allow_unicode=True), encoding="utf-8")
-    maps = {"2020B": root / "map.yaml"}
+    maps = {"2020B": root / "map.yaml"}  # editions that are packed from a run on scenes all the same
     maps["2020B"].write_text(yaml.safe_dump(INDOOR))
-    devices = EDITIONS["2025"].evaluation_devices or ()
-    lists = {
-        None: write_list(root / "evaluation", [f"audio/{i}.wav" for i in range(ROWS)]),
-        devices: write_list(
-            root / "evaluation2025", [f"audio/{i}.wav" for i in range(ROWS)], [devices[i % 7] for i in range(ROWS)]
-        ),
+    made = {
+        (SCENES, 0): quantized_runs["scenes"],
+        (SCENES, 1): quantized_runs["other"],
+        (BIRDS, 0): quantized_runs["birds"],
     }
+
+    def run_of(rules: Edition, seed: int = 0) -> Path:
+        """A run on the edition's classes; where it names none, on scenes or sound events."""
+        if rules.events:
+            return quantized_runs["events"]
+        classes = SCENES if rules.key in maps else rules.classes or SCENES
+        if (classes, seed) not in made:
+            run = root / "runs" / f"{rules.key}-{seed}"
+            made[classes, seed] = write_quantized(run, classes, rules.devices or ("a",), seed)
+        return made[classes, seed]
+
+    def list_of(rules: Edition) -> Path | None:
+        if rules.evaluation_list is None:
+            return None
+        names = rules.evaluation_names(ROWS) if rules.evaluation_name else [f"{i}.wav" for i in range(ROWS)]
+        told = rules.evaluation_devices
+        devices = None if told is None else [told[i % len(told)] for i in range(ROWS)]
+        folder = root / "evaluation" / rules.key
+        return write_list(folder, [f"audio/{name}" for name in names], devices, rules.evaluation_list)
+
     found = Examples()
     for key in FORMATS:
         rules = EDITIONS[key]
-        run = quantized_runs["events" if rules.events else "birds" if rules.classes == BIRDS else "scenes"]
-        runs = dict.fromkeys(rules.splits or ("",), run)
+        runs = dict.fromkeys(rules.splits or ("",), run_of(rules))
         if rules.complexity_devices:
-            runs["b"] = quantized_runs["other"]
-        eval_root = lists[rules.evaluation_devices] if rules.evaluation_list else None
+            runs[rules.complexity_devices[1]] = run_of(rules, seed=1)
+        eval_root = list_of(rules)
         packed = pack(
             ask(key, runs, people=people, eval_root=eval_root, label_map=maps.get(key), out=root / key), guess
         )

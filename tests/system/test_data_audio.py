@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from system.data import audio
-from system.data.audio import SUFFIXES, Damaged, cached_audio, cut, read_mono, seconds_of, stream_segments
+from system.data.audio import cached_audio, cut, stream_segments
+from system.data.decoding import SUFFIXES, Damaged, read_mono, seconds_of
 from system.data.folds import Clip
 from system.errors import DataError
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from system import dataset
-from system.data.audio import read_mono
+from system.data.decoding import read_mono
 from system.data.devices import training_device
 from system.dataset import PreparedData, prepare, stream_features
 from system.errors import ConfigError, DataError

@@ -127,6 +127,18 @@ def test_the_archive_needs_no_pickle_and_says_what_it_holds(
     assert [path.name for path in target.parent.iterdir()] == ["e.npz"]
 
 
+def test_a_damaged_recording_is_left_out(checkpoint: Checkpoint, recordings: list[Path]) -> None:
+    bad = recordings[1].with_name("bad.wav")
+    bad.write_bytes(b"RIFF")
+    told: list[Exception] = []
+    found = embed(checkpoint, [bad, *recordings[:2], bad, *recordings[2:], bad], damaged=told.append)
+    expected = embed(checkpoint, recordings)
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert [str(damage).partition(": ")[0] for damage in told] == [str(bad)] * 3
+    with pytest.raises(DataError, match=r"bad\.wav"):
+        embed(checkpoint, [*recordings, bad])
+
+
 def test_nothing_is_left_of_a_failure(checkpoint: Checkpoint, recordings: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "new" / "e.npz"
     with pytest.raises(DataError, match=r"missing\.wav does not exist"):

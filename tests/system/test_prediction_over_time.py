@@ -53,6 +53,17 @@ def test_a_recording_is_decided_over_time(
     assert [float(row[3]) for row in rows] == [0.1, 0.1, 0.7, 0.8, 0.8, 0.8, 0.8]
 
 
+def test_a_damaged_recording_is_left_out(
+    recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard_by(monkeypatch, 1)
+    (bad := recording.with_name("bad.wav")).write_bytes(b"RIFF")
+    told: list[Exception] = []
+    predict(Path("x.onnx"), [recording, bad, recording], None, None, None, told.append)
+    assert labels(capsys) == ALONE * 2
+    assert [str(damage).partition(": ")[0] for damage in told] == [str(bad)]
+
+
 def test_what_has_no_end_or_another_hop_is_decided_at_once(
     recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
