@@ -2,27 +2,35 @@
 
 n is a number of clips (or segments), C of classes. Scores may be logits or probabilities: only their order counts.
 Shares run from 0 to 1. Everything is computed by scikit-learn and scipy; what is ours is which classes are averaged.
-Paper 000: Tables 1 and 2. Paper 001: Section IV-D, Tables II and III. Paper 004: Section 3.
+Paper 000: Tables 1 and 2. Paper 001: Section IV-D, Tables II to IV. Paper 004: Section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, softmax
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score, top_k_accuracy_score
+
+CHUNK = 256  # clips whose verb-noun pairs are scored at once: 97 x 300 of them each in EPIC-KITCHENS-100
 
 
 def top_k_accuracy(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
     """Share of the clips whose class is among the k best: scores (n, C), truth (n,) class indices (001, IV-D)."""
+    return top_k_hits(scores, truth, k) / len(truth)
+
+
+def top_k_hits(scores: np.ndarray, truth: np.ndarray, k: int) -> int:
+    """How many clips have their class among the k best: scores (n, C), truth (n,) class indices."""
     classes = scores.shape[1]
     if k >= classes:
-        return 1.0
+        return len(truth)
     if classes == 2:  # scikit-learn asks for one column there
         scores = scores[:, 1] - scores[:, 0]
-        return float(np.mean((scores > 0) == (truth == 1)))
-    return float(top_k_accuracy_score(truth, scores, k=k, labels=np.arange(classes)))
+        return int(np.sum((scores > 0) == (truth == 1)))
+    return int(top_k_accuracy_score(truth, scores, k=k, normalize=False, labels=np.arange(classes)))
 
 
 def mean_per_class_accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -110,4 +118,52 @@ def classification_scores(scores: np.ndarray, truth: np.ndarray) -> dict[str, fl
         "top_1": top_k_accuracy(scores, truth, 1),
         "top_5": top_k_accuracy(scores, truth, 5),
         **ranking_scores(scores, one_hot(truth, scores.shape[1])),
+    }
+
+
+def action_scores(
+    verb_scores: np.ndarray, noun_scores: np.ndarray, verb: np.ndarray, noun: np.ndarray, ks: Sequence[int] = (1, 5)
+) -> dict[str, dict[str, float]]:
+    """Top-k accuracy of verbs, nouns and actions (001, Table IV): {top_1: {verb, noun, action}, top_5: ...}.
+
+    verb_scores (n, V) and noun_scores (n, N) are logits; verb and noun (n,) are class indices. An action is a pair,
+    scored by the product of its verb's and its noun's softmax, as EPIC-KITCHENS-100 does.
+    """
+    nouns = noun_scores.shape[1]
+    hits = dict.fromkeys(ks, 0)
+    for start in range(0, len(verb), CHUNK):
+        part = slice(start, start + CHUNK)
+        pairs = softmax(verb_scores[part], axis=1)[:, :, None] * softmax(noun_scores[part], axis=1)[:, None, :]
+        for k in ks:
+            hits[k] += top_k_hits(pairs.reshape(len(pairs), -1), verb[part] * nouns + noun[part], k)
+    return {
+        f"top_{k}": {
+            "verb": top_k_accuracy(verb_scores, verb, k),
+            "noun": top_k_accuracy(noun_scores, noun, k),
+            "action": hits[k] / len(verb),
+        }
+        for k in ks
+    }
+
+
+def epic_kitchens_scores(
+    verb_scores: np.ndarray,
+    noun_scores: np.ndarray,
+    verb: np.ndarray,
+    noun: np.ndarray,
+    participant: Sequence[str],
+    trained_on: Collection[str],
+) -> dict[str, Any]:
+    """The columns of paper 001's Table IV: `overall`, and `unseen` for participants that are not in `trained_on`.
+
+    `participant` has one name per clip; the other shapes are those of `action_scores`. `unseen` is None if there is
+    no such clip.
+    """
+    unseen = np.array([name not in trained_on for name in participant])
+    return {
+        "overall": action_scores(verb_scores, noun_scores, verb, noun),
+        "unseen": action_scores(verb_scores[unseen], noun_scores[unseen], verb[unseen], noun[unseen], ks=(1,))
+        if unseen.any()
+        else None,
+        "unseen_clips": int(unseen.sum()),
     }

@@ -100,3 +100,42 @@ def test_classification_scores() -> None:
     # class 2: clip 1 ranks second; class 3 does not occur
     assert found["mAP"] == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
     assert found["AUC"] == pytest.approx((1 + 0.5 / 3 + 2 / 3) / 3)
+
+
+def test_actions_are_pairs() -> None:
+    # clip 0: verb 0 and noun 1 are the best of their kind; clip 1: verb right, noun second
+    verb_scores = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]))
+    noun_scores = np.log(np.array([[0.1, 0.5, 0.4], [0.5, 0.1, 0.4]]))
+    found = metrics.action_scores(verb_scores, noun_scores, np.array([0, 0]), np.array([1, 2]), ks=(1, 2))
+    assert found["top_1"] == {"verb": 1.0, "noun": 0.5, "action": 0.5}
+    # of clip 1 the pairs (0, 0) 0.30 and (0, 2) 0.24 lead
+    assert found["top_2"] == {"verb": 1.0, "noun": 1.0, "action": 1.0}
+
+
+def test_a_verb_and_a_noun_among_five_are_no_action_among_five() -> None:
+    flat = np.zeros((1, 6))
+    flat[0, :5] = [1.4, 1.3, 1.2, 1.1, 1.0]
+    found = metrics.action_scores(flat, flat, np.array([4]), np.array([4]))
+    assert found["top_5"] == {"verb": 1.0, "noun": 1.0, "action": 0.0}
+
+
+def test_actions_of_many_clips_against_counting() -> None:
+    generator = np.random.default_rng(1)
+    n = 2 * metrics.CHUNK + 5
+    verb_scores, noun_scores = generator.normal(size=(n, 7)), generator.normal(size=(n, 4))
+    verb, noun = generator.integers(7, size=n), generator.integers(4, size=n)
+    found = metrics.action_scores(verb_scores, noun_scores, verb, noun)
+    own = verb_scores[np.arange(n), verb] + noun_scores[np.arange(n), noun]  # log of the product, but for a constant
+    above = (verb_scores[:, :, None] + noun_scores[:, None, :] > own[:, None, None] + 1e-12).sum(axis=(1, 2))
+    assert found["top_1"]["action"] == pytest.approx(np.mean(above < 1))
+    assert found["top_5"]["action"] == pytest.approx(np.mean(above < 5))
+
+
+def test_unseen_participants() -> None:
+    scores = np.eye(3)[[0, 1, 2, 0]]
+    truth = np.array([0, 1, 0, 1])  # right, right, wrong, wrong
+    found = metrics.epic_kitchens_scores(scores, scores, truth, truth, ["P01", "P02", "P02", "P03"], {"P01", "P03"})
+    assert found["overall"]["top_1"] == {"verb": 0.5, "noun": 0.5, "action": 0.5}
+    assert found["unseen"] == {"top_1": {"verb": 0.5, "noun": 0.5, "action": 0.5}}
+    assert found["unseen_clips"] == 2
+    assert metrics.epic_kitchens_scores(scores, scores, truth, truth, ["P01"] * 4, {"P01"})["unseen"] is None
