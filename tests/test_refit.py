@@ -23,7 +23,7 @@ import search.run
 import submission.leaderboard
 import submission.pack
 import system.run
-from submission.packing.adapt import check_fits
+from submission.adapt import check_fits
 from submission.packing.predict import predict_recordings
 from submission.run_parts import load_run
 from system.checkpoint import load_checkpoint

@@ -11,8 +11,8 @@ import torch
 
 import quant.integer
 from quant.graph import read_graph
+from submission.adapt import converted
 from submission.inference.program import program_of
-from submission.packing.adapt import converted
 from submission.packing.systems import Part
 from system.checkpoint import load_checkpoint
 from system.errors import RunError

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from submission.adapt import unlisted
 from submission.archive import holds, write_zip
 from submission.evaluation_set import Listed, length_note, listed
 from submission.formats import find
-from submission.packing.adapt import unlisted
 from submission.packing.code import code_of
 from submission.packing.meta import as_yaml, meta_content
 from submission.packing.people import PLACEHOLDER, People, load_people

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from filelock import FileLock
 
-from submission.packing.adapt import joined
+from submission.adapt import joined
 from submission.run_parts import RunParts
 from system.data.cache import cache_folder, digest
 from system.errors import DataError, RunError

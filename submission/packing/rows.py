@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from submission.adapt import converted
 from submission.evaluation_set import Listed
 from submission.event_rows import EventRows
-from submission.packing.adapt import converted
 from submission.packing.predict import Predict
 from submission.packing.systems import Part, System, combined
 from submission.schema import SOUNDS, PackageFormat

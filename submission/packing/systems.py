@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from submission.packing.adapt import check_fits, class_map, counted, with_classes
+from submission.adapt import check_fits, class_map, counted, with_classes
 from submission.packing.people import People, make_label
 from submission.run_parts import COMPLEXITY_KEYS, RunParts, load_run
 from submission.schema import MAX_INDEX, PackageFormat, team_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from submission.packing.adapt import limited_costs
+from submission.adapt import limited_costs
 from submission.run_parts import RunParts, budget_of
 from system.budget import QUANTITIES
 from system.editions import Edition

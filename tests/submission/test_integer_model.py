@@ -17,10 +17,10 @@ from quant.backend import load_backend
 from quant.graph import Graph, read_graph, session
 from quant.graph_cost import graph_complexity
 from quant.norms import NORM_LAYERS
+from submission.adapt import class_map, counted, with_classes
 from submission.inference.checkpoint import packaged, sources
 from submission.inference.integer_model import Classifier, IntegerNet
 from submission.inference.program import program_of
-from submission.packing.adapt import class_map, counted, with_classes
 from submission.packing.predict import accumulate
 from submission.packing.systems import Part
 from submission.run_parts import load_run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from submission.packing.adapt import unlisted
+from submission.adapt import unlisted
 from submission.packing.package import Request, pack
 from submission.run_parts import load_run
 from system.editions import EDITIONS

@@ -12,7 +12,7 @@ import pytest
 
 from quant.graph import read_graph
 from quant.graph_memory import peak_activations
-from submission.packing.adapt import counted
+from submission.adapt import counted
 from submission.packing.package import pack
 from submission.report.content import VIEWS, complexity_report, official_views
 from submission.report.files import write_reports
