@@ -117,6 +117,8 @@ def test_an_excerpt_starts_and_ends_with_sound() -> None:
         lengths.add(len(sound) / RATE)
     assert max(lengths) <= 0.2
     assert len(excerpt(samples[:10], 0.5, RATE, generator)) == 10
+    noise = generator.normal(size=4 * RATE).astype(np.float32)  # sound all through: as long as may be
+    assert {len(excerpt(noise, 0.5, RATE, np.random.default_rng(seed))) for seed in range(20)} == {RATE // 2}
 
 
 def test_refusals(clips: Path, tmp_path: Path) -> None:

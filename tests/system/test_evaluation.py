@@ -190,11 +190,19 @@ def test_the_interval_holds_the_score_and_is_deterministic() -> None:
 
 
 def test_fewer_sources_make_the_interval_wider() -> None:
-    predictions = made_up(1200)
-    coarse = replace(predictions, source=tuple(f"city-{int(name[6:]) // 8}" for name in predictions.source))
-    fine = replace(predictions, source=tuple(str(i) for i in range(1200)))
-    widths = [width(score(version, "test", GROUPS)["interval"]["log_loss"]) for version in (fine, made_up(120), coarse)]
-    assert widths[0] < widths[1]
+    """Ten copies of each segment: as sources of their own they narrow the interval by the root of ten."""
+    predictions = made_up(120, segments=1)
+    names = ("filename", "device", "label")
+    tenfold = replace(
+        predictions,
+        segment=np.tile(predictions.segment, 10),
+        probabilities=np.tile(predictions.probabilities, (10, 1)),
+        source=tuple(map(str, range(1200))),
+        **{name: getattr(predictions, name) * 10 for name in names},
+    )
+    together = replace(tenfold, source=tenfold.source[:120] * 10)
+    apart, kept = (width(score(version, "test", GROUPS)["interval"]["log_loss"]) for version in (tenfold, together))
+    assert kept / apart == pytest.approx(math.sqrt(10), rel=0.2)
 
 
 def test_copies_of_segments_within_their_source_change_nothing() -> None:
@@ -252,12 +260,14 @@ HEADER = "filename,segment,device,label,predicted,x,y\n"
         ("", "line 1.*an empty file"),
         ("filename,device\n", "line 1.*expected the columns"),
         (HEADER.replace("y", "x"), "line 1"),
+        (HEADER.replace("y", ""), "line 1"),
         (HEADER, "at least one row"),
         (HEADER + "f,0,a,x,x,0.9\n", "line 2: expected 7 fields, found 6"),
         (HEADER + "f,0,a,x,x,0.9,0.1\nf,one,a,x,x,0.9,0.1\n", "line 3: segment: expected a number, found 'one'"),
         (HEADER + "f,0,a,x,x,0.9,lots\n", "line 2: y: expected a number, found 'lots'"),
         (HEADER + "f,0,a,x,x,0.9,0.1\nf,1,a,x,x,nan,0.1\n", "line 3: expected probabilities between 0 and 1"),
         (HEADER + "f,0,a,x,x,0.9,0.3\n", "line 2: expected probabilities that sum to 1, found 1.2"),
+        (HEADER + "f,0,a,x,x,0.5,0.25\n", "line 2: expected probabilities that sum to 1, found 0.75"),
         (HEADER + "f,0,a,z,x,0.9,0.1\n", "line 2: expected a label among x, y, found 'z'"),
         (HEADER + "f,0,a,x,y,0.9,0.1\n", "line 2: expected predicted = the most probable class, found 'y'"),
     ],

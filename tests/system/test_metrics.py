@@ -25,9 +25,10 @@ def test_top_k_accuracy() -> None:
 
 
 def test_top_k_accuracy_of_two_classes() -> None:
-    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3]])
-    assert metrics.top_k_accuracy(scores, np.array([0, 1, 0, 1]), 1) == 0.75  # equal scores: the first class
-    assert metrics.top_k_accuracy(scores, np.array([0, 1, 0, 1]), 2) == 1.0
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])
+    truth = np.array([0, 1, 0, 1, 1])  # all right but the fourth
+    assert metrics.top_k_accuracy(scores, truth, 1) == 0.8  # equal scores: the first class
+    assert metrics.top_k_accuracy(scores, truth, 2) == 1.0
 
 
 def test_mean_per_class_accuracy() -> None:
