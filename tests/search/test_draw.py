@@ -19,7 +19,7 @@ DESIGN = known_designs.KNOWN_DESIGNS[0]
 
 @pytest.mark.parametrize("design", known_designs.KNOWN_DESIGNS, ids=lambda design: design["block"])
 def test_a_neighbour_differs_in_a_few_choices_and_what_hangs_on_them(design: space.Choices) -> None:
-    rng, counts = np.random.default_rng(0), set()
+    rng, counts, changed = np.random.default_rng(0), set(), set[str]()
     for _ in range(200):
         near = Neighbour(rng, [design], space.DEFAULT)
         found = space.suggest(near, space.DEFAULT)
@@ -27,7 +27,9 @@ def test_a_neighbour_differs_in_a_few_choices_and_what_hangs_on_them(design: spa
         assert all(found[name] == value for name, value in near.kept.items() if name in found)
         assert set(found) == {row.name for row in space.DEFAULT if row.applies(found)}
         counts.add(sum(found.get(name) != value for name, value in design.items()))
+        changed |= set(design) - set(near.kept)
     assert {1, 2, 3} <= counts
+    assert changed == {row.name for row in space.DEFAULT if row.name in design and len(row.values) > 1}
 
 
 def test_what_a_space_file_left_out_is_not_inherited() -> None:

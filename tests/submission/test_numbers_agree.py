@@ -118,6 +118,12 @@ def test_files_are_those_of_the_run(name: str, examples: Examples, tmp_path: Pat
     assert [fault for fault in found if fault.file == file and re.search(words, fault.message)], found
 
 
+def test_a_meta_yaml_that_cannot_be_read_is_not_compared(examples: Examples, tmp_path: Path) -> None:
+    file = examples["2022"].file("meta.yaml")
+    (found,) = faults(examples["2022"], file, lambda content: b"submission: [", tmp_path / "x.zip", runs=True)
+    assert (found.file, "is not valid YAML" in found.message) == (file, True)
+
+
 @pytest.mark.parametrize("name", FINE)
 def test_what_may_be_edited(name: str, examples: Examples, tmp_path: Path) -> None:
     edition, ending, change = FINE[name]
