@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import roc_auc_score
 
 from submission.leaderboard import main
 from system.editions import EDITIONS
@@ -110,6 +111,18 @@ def test_the_rank_of_2023_weighs_what_a_system_costs(capsys: pytest.CaptureFixtu
     assert {row["name"]: row["points"] for row in found["systems"]} == {"middle": 1.75, "good": 2.0, "bad": 2.25}
     only = board(capsys, *RUNS, "--edition", "2023", "--weight", "macs=0", "--weight", "total_bytes=0")
     assert names(only) == ["good", "middle", "bad"]
+    assert not [note for note in found["notes"] if note.startswith("left out")]
+
+
+def test_float_and_int8_models_of_a_run_are_scored_each_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an edition asks for both, as BioDCASE does; the areas by scikit-learn, each class against the others."""
+    GOOD.write_csv(Path("bad/best/predictions.csv"))
+    (row,) = board(capsys, "bad", "--edition", "biodcase2026")["systems"]
+    truth = [GOOD.classes.index(label) for label in GOOD.label]
+    for form, predictions in (("inference", GOOD), ("tflite", BAD)):
+        area = roc_auc_score(truth, predictions.probabilities, multi_class="ovr", average="macro")
+        assert row["values"][f"accuracy_{form}"] == pytest.approx(score(predictions, "test", {})["accuracy"])
+        assert row["values"][f"roc_auc_{form}"] == pytest.approx(area)
 
 
 def test_a_foreign_file_is_ranked_and_costs_are_told_for_it(capsys: pytest.CaptureFixture[str]) -> None:
