@@ -117,6 +117,12 @@ def test_an_excerpt_starts_and_ends_with_sound() -> None:
         lengths.add(len(sound) / RATE)
     assert max(lengths) <= 0.2
     assert len(excerpt(samples[:10], 0.5, RATE, generator)) == 10
+    echo = samples.copy()  # after the first bark: 30 dB below it still is sound, 50 dB is not
+    for decibels, seconds in ((-30, 0.3), (-50, 0.2)):
+        echo[int(1.2 * RATE) : int(1.3 * RATE)] = samples[RATE : RATE + RATE // 10] * 10 ** (decibels / 20)
+        assert len(excerpt(echo[: 2 * RATE], 0.5, RATE, generator)) <= seconds * RATE
+        assert any(len(excerpt(echo[: 2 * RATE], 0.5, RATE, np.random.default_rng(seed))) == seconds * RATE
+                   for seed in range(20))  # fmt: skip
     noise = generator.normal(size=4 * RATE).astype(np.float32)  # sound all through: as long as may be
     assert {len(excerpt(noise, 0.5, RATE, np.random.default_rng(seed))) for seed in range(20)} == {RATE // 2}
 
