@@ -51,6 +51,48 @@ def test_parents_are_the_best_of_the_budget(tmp_path: Path, fit: MadeUpFit) -> N
         assert found == [trial.params for trial in sorted(mine, key=promised)[: draw.PARENTS]]
 
 
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
+    """What was chosen from, each time; four candidates are wanted, and the last is chosen."""
+    times: list[list[object]] = []
+
+    def last(seen: object, features: list[object], *others: object) -> int:
+        times.append(features)
+        return len(features) - 1
+
+    monkeypatch.setattr(draw, "wanted", lambda *seen: 4)
+    monkeypatch.setattr(draw, "choose", last)
+    return times
+
+
+def test_one_is_chosen_of_as_many_networks_as_are_wanted(
+    tmp_path: Path, fit: MadeUpFit, offered: list[list[object]]
+) -> None:
+    search = Search(tmp_path / "run", fit, (Budget.parse("20k_params"),))
+    search.until(len(known_designs.KNOWN_DESIGNS) + 3)
+    assert len(offered) >= 3
+    assert {len(several) for several in offered} == {4}
+
+
+def test_no_candidate_is_offered_twice_nor_one_that_is_held(
+    tmp_path: Path, fit: MadeUpFit, offered: list[list[object]]
+) -> None:
+    """In a space of three activations, of which one was trained before."""
+    search = Search(tmp_path / "run", fit, (Budget.parse("20k_params"),))
+    objective = search.plan.objective(search.data)
+    values = {"block": ("basic",), "activation": ("relu", "silu", "prelu")}
+    rows = tuple(row._replace(values=values.get(row.name, row.values[:1])) for row in objective.space)
+    drawn = draw.draw_within(
+        rows, search.study, objective, lambda choices, fitted: choices["activation"] != "relu", [],
+        np.random.default_rng(0), [],
+    )  # fmt: skip
+    assert drawn is not None
+    assert drawn[0]["activation"] in ("silu", "prelu")
+    (found,) = offered
+    assert len(found) == 2
+    assert found[0] != found[1]
+
+
 def promised(trial: FrozenTrial) -> float:
     """After two epochs: trainings that are made up gain 0.1 from each to the next."""
     return float(trial.user_attrs["log_loss"]) - 0.1 * (2 - trial.user_attrs["epochs"])
