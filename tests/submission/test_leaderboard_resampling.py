@@ -82,6 +82,9 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 def test_the_jackknife_stays_within_what_a_share_can_be_and_needs_two_sources() -> None:
     assert jackknife_interval(0.9, np.array([0.0, 1.0, 1.0]), "accuracy") == [0.0, 1.0]
     assert jackknife_interval(0.9, np.array([0.9]), "accuracy") is None
+    # of two, the root of half of 0.1^2 + 0.1^2 is 0.1, and Student's t with one degree of freedom 12.706
+    of_two = jackknife_interval(2.0, np.array([1.9, 2.1]), "log_loss")
+    assert of_two == pytest.approx([2 - 1.2706, 2 + 1.2706], abs=1e-4)
 
 
 def test_segments_of_one_source_do_not_make_an_interval_narrower() -> None:

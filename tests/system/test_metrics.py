@@ -39,6 +39,7 @@ def test_mean_per_class_accuracy() -> None:
 def test_several_labels_have_the_mean_of_balanced_accuracies() -> None:
     generator = np.random.default_rng(0)
     truth, predicted = generator.integers(0, 2, (2, 200, 3))
+    assert metrics.yes_no(np.array([[1, 0, 1]])).tolist() == [[1, 2, 5]]
     found = metrics.mean_per_class_accuracy(metrics.yes_no(predicted).ravel(), metrics.yes_no(truth).ravel())
     assert found == pytest.approx(np.mean([balanced_accuracy_score(truth[:, c], predicted[:, c]) for c in range(3)]))
 
