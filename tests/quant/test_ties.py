@@ -57,6 +57,12 @@ def test_no_sum_lies_near_a_tie(first: float, second: float, after: float) -> No
         assert abs(ratio - asked) <= 0.5 / m + asked * 2**-22
 
 
+def test_a_summand_of_all_but_nothing_is_read_as_the_least_step() -> None:
+    y = Grid.of(1.0, 0)
+    faint, _ = summands(Integers(torch.zeros(1), Grid.of(1e-6, 0)), Integers(torch.zeros(1), y), y)
+    assert float(faint.grid.scale) == pytest.approx(1 / SUM, rel=2**-22)
+
+
 @settings(max_examples=30, deadline=None)
 @given(scales, scales, st.floats(0.01, 1.0))
 def test_no_product_lies_near_a_tie(first: float, second: float, after: float) -> None:
@@ -107,10 +113,15 @@ def test_a_table_that_no_grid_clears_goes_as_far_from_ties_as_it_may() -> None:
     assert (FINEST - 1) * FINE / 2 < CLEAR
 
 
-def test_what_saturates_may_lie_on_a_tie() -> None:
+def test_what_saturates_or_no_integer_stands_for_may_lie_on_a_tie() -> None:
+    """Of integers up to 255 about a zero point of 100, values reach from -100 to 155."""
     x, y = Grid.of(1.0, 100), Grid.of(1.0, 0)
+
+    def halves_beyond(values: Tensor) -> Tensor:
+        return torch.where(values > 155, values + 0.5, values)
 
     def halves_outside(values: Tensor) -> Tensor:
         return torch.where(values < 0, values + 0.5, torch.where(values > 100, 300.5, values))
 
     assert table_grid(x, halves_outside, y) == x.times(1.0)
+    assert table_grid(x, halves_beyond, y) == x.times(1.0)

@@ -79,6 +79,14 @@ def test_training_keeps_every_class_of_shared_sources(rows: list[tuple[str, int]
     assert {clip.label for clip in train} == {label for label, _ in rows}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_share_is_kept_where_every_class_has_many_sources(seed: int) -> None:
+    training = clips([(label, f"{label}{number}") for label in "abcde" for number in range(20)])
+    train, validation = split_validation(training, 0.25, seed, "here")
+    assert (len(train), len(validation)) == (75, 25)
+    assert {label: sum(clip.label == label for clip in validation) for label in "abcde"} == dict.fromkeys("abcde", 5)
+
+
 def test_one_source_cannot_be_split() -> None:
     with pytest.raises(DataError, match="at least two sources in the training fold, found 1"):
         split_validation(clips([("a", "s"), ("b", "s"), ("a", "s")]), 0.2, 0, "here")
