@@ -36,6 +36,13 @@ def test_points_are_those_of_the_scores() -> None:
     assert point["log_loss_macro"] == pytest.approx(np.mean([loss[truth == c].mean() for c in range(CLASSES)]))
 
 
+def test_a_class_of_one_segment_counts_and_one_of_none_does_not() -> None:
+    """Classes 0 and 2 of three: two segments of the first, one right; one of the other, right."""
+    loss = np.array([1.0, 3.0, 5.0])
+    one = source_sums(np.array([1.0, 0.0, 1.0]), loss, np.array([0, 0, 2]), np.array([0, 1, 1]), CLASSES)
+    assert resampling.point([one]) == {"accuracy": (1 / 2 + 1) / 2, "log_loss": 3.0, "log_loss_macro": (2 + 5) / 2}
+
+
 def test_the_bootstrap_is_that_of_scores_json() -> None:
     draws = resampling.bootstrap([[sums(0)]], seed=3)[0]
     expected = evaluation.bootstrap(*segments(0), seed=3)
