@@ -12,7 +12,7 @@ import soundfile
 
 from system.config import parse
 from system.data.csv_folder import load, read_clips
-from system.data.mixtures import MixtureSpec, excerpt, make_mixtures
+from system.data.mixtures import MixtureSpec, excerpt, make_mixtures, mix
 from system.errors import ConfigError, DataError
 from system.spec import DataSpec
 
@@ -125,6 +125,17 @@ def test_an_excerpt_starts_and_ends_with_sound() -> None:
                    for seed in range(20))  # fmt: skip
     noise = generator.normal(size=4 * RATE).astype(np.float32)  # sound all through: as long as may be
     assert {len(excerpt(noise, 0.5, RATE, np.random.default_rng(seed))) for seed in range(20)} == {RATE // 2}
+
+
+def test_the_background_is_pink(clips: Path) -> None:
+    """Power falls by 3 dB per octave, so that every octave holds as much of it."""
+    pool = [clip for clip, _ in read_clips(clips)]
+    spec = SPEC.changed(seconds=20.0, background_db=-20.0, event_db=(-90.0, -90.0))
+    samples, _ = mix(pool, spec, np.random.default_rng(0))
+    assert 20 * np.log10(np.sqrt(np.mean(samples**2))) == pytest.approx(-20, abs=0.1)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    octaves = [power[20 * low : 40 * low].sum() for low in (125, 250, 500, 1000, 2000)]  # 20 values a hertz
+    assert np.array(octaves) / np.mean(octaves) == pytest.approx(np.ones(5), abs=0.15)
 
 
 def test_refusals(clips: Path, tmp_path: Path) -> None:
