@@ -70,6 +70,7 @@ MADE = {  # edition, ending of the file, change, what is said of it, without any
     "a checkpoint cut short": ("2025", "_1.safetensors", lambda content: content[:-8], "is not a safetensors file"),
     "costs that are a list": ("2025", "/complexity.json", lambda content: b"[1]", "a JSON object, found list"),
     "a list without rows": ("2025", "test.csv", lambda content: b"filename\tscene_label\n", "at least one row"),
+    "a list of empty lines": ("2025", "test.csv", lambda content: b"filename\tscene_label\n \n\n", "at least one row"),
     "a recording that is none": ("2025", "dummy.wav", lambda content: b"no", "expected a recording"),
     "weights that are none": ("2025", "state_dict.pt", lambda content: b"x", "is not a file of saved weights"),
     "another size": ("biodcase2026", "meta.yaml", told("size_inference_bytes", "5"), r"expected the [\d,]+ bytes of"),
