@@ -61,6 +61,15 @@ class Graph:
         """The stored numbers behind a weight or bias."""
         return self.constants.get(self.source(tensor))
 
+    def matrix(self, node: onnx.NodeProto) -> np.ndarray | None:
+        """The stored matrix of a Gemm or MatMul, (outputs, inputs), whichever way round the file holds it."""
+        tensor, outputs_first = node.input[1], bool(self.attribute(node, "transB", 0))
+        while (before := self.producer.get(tensor)) is not None and before.op_type in PASSING:
+            outputs_first ^= before.op_type == "Transpose"
+            tensor = before.input[0]
+        weight = self.constants.get(tensor)
+        return weight if weight is None or outputs_first else np.swapaxes(weight, -1, -2)
+
     def attribute(self, node: onnx.NodeProto, name: str, default: Any = None) -> Any:
         return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 

@@ -51,11 +51,10 @@ def convolution(graph: Graph, node: onnx.NodeProto) -> Row:
 
 def linear(graph: Graph, node: onnx.NodeProto) -> Row | None:
     """A matrix of the file: not the product of two maps."""
-    weight, bias = graph.stored(node.input[1]), bias_of(graph, node)
+    weight, bias = graph.matrix(node), bias_of(graph, node)
     if weight is None:
         return None
-    transposed = graph.attribute(node, "transB", 0)
-    exact = graph.size(node.output[0]) * weight.shape[-1 if transposed else -2]
+    exact = graph.size(node.output[0]) * weight.shape[-1]
     return Row("linear", exact, weight.size + sum(b.size for b in bias), exact, (weight,), bias)
 
 

@@ -19,7 +19,8 @@ import onnx
 from quant.graph import Graph, layer_name
 from quant.quantizers import PAIR
 
-WEIGHT = {"QLinearConv": 3, "Conv": 1, "Gemm": 1, "MatMul": 1}  # which input of the operator
+WEIGHT = {"QLinearConv": 3, "Conv": 1}  # which input of the operator
+MATRICES = ("Gemm", "MatMul")
 
 
 class Layer(NamedTuple):
@@ -33,7 +34,7 @@ class Layer(NamedTuple):
 
 def proof(graph: Graph) -> dict[str, Any]:
     """What parity.json says under `portable`."""
-    layers = [layer for node in graph.nodes(*WEIGHT) if (layer := examined(graph, node)) is not None]
+    layers = [layer for node in graph.nodes(*WEIGHT, *MATRICES) if (layer := examined(graph, node)) is not None]
     unsafe = sum(layer.unsafe for layer in layers)
     return {
         "proven": unsafe == 0,
@@ -46,11 +47,9 @@ def proof(graph: Graph) -> dict[str, Any]:
 
 
 def examined(graph: Graph, node: onnx.NodeProto) -> Layer | None:
-    weight = graph.stored(node.input[WEIGHT[node.op_type]])
+    weight = graph.stored(node.input[WEIGHT[node.op_type]]) if node.op_type in WEIGHT else graph.matrix(node)
     if weight is None or str(weight.dtype) not in ("int4", "int8"):
         return None
-    if node.op_type in ("MatMul", "Gemm") and not graph.attribute(node, "transB", 0):
-        weight = weight.T
     filters = np.sort(weight.astype(int).reshape(len(weight), -1), axis=1)
     filters = np.sort(np.pad(filters, ((0, 0), (0, 2))), axis=1)  # zeros that a filter may be filled up with
     high, low = filters[:, -2:].sum(axis=1), filters[:, :2].sum(axis=1)

@@ -77,7 +77,7 @@ def clear(step: float, y: Grid, largest: int) -> Grid:
     """
     ratio = step / float(y.scale)
     m = torch.arange(1, max(largest, int(1 / ratio) + 2) + 1, 2, dtype=torch.float64)
-    k = torch.round(ratio * m).clamp(min=1)
+    k = torch.round(ratio * m)  # never 0 at the best: m reaches 1 / ratio
     best = torch.argmin((k / m / ratio - 1).abs())
     return Grid((step * m[best] / k[best]).float(), y.zero_point)
 

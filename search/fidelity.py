@@ -32,7 +32,7 @@ def first_judged(epochs: int) -> int:
     >>> first_judged(9), first_judged(30), first_judged(2)
     (3, 10, 1)
     """
-    return max(1, math.ceil(epochs * SHARE_BEFORE))
+    return math.ceil(epochs * SHARE_BEFORE)
 
 
 def promise(curve: Curve, others: Sequence[Curve], epochs: int) -> tuple[float, float]:

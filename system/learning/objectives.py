@@ -27,7 +27,7 @@ def scene_target(label: Tensor, classes: int) -> Tensor:
     return F.one_hot(label, classes).float()
 
 
-def scene_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def scene_loss(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
 
@@ -49,7 +49,7 @@ def events_target(label: Tensor, classes: int) -> Tensor:
     return label
 
 
-def events_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def events_loss(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     """Each class is a decision between two: smoothing moves its target towards one half."""
     return F.binary_cross_entropy_with_logits(logits, target + smoothing * (0.5 - target))
 

@@ -12,13 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from system.complexity import Complexity
 from system.models.catalog import CATALOG, model_spec
+from system.models.counting import CostLayers
 from system.models.entry import agrees
 from system.models.hooked import count
 from system.models.layers import FORMS, Form
-from system.models.network import Network, build, complexity
+from system.models.network import Network, build, complexity, weighted
 from system.models.report import COUNTS, catalog_report
 from tests.models import golden
-from tests.models.variants import CASES, Case
+from tests.models.variants import BASE, CASES, Case
 
 BASELINE = (model_spec("dcase2024_baseline"), (1, 256, 65), 10)
 
@@ -49,6 +50,17 @@ def test_the_arithmetic_is_what_is_seen_in_a_forward_pass(case: Case) -> None:
 
 
 BY_TOOLS = {name: case for name, case in CASES.items() if name.startswith("catalog: ") or name.endswith(": base")}
+NAMED = BY_TOOLS | {name: case for name, case in CASES.items() if name.startswith(f"{BASE.block}: ")}
+
+
+@pytest.mark.parametrize("case", NAMED.values(), ids=NAMED)
+def test_a_row_is_named_by_the_layer_that_has_its_weights(case: Case) -> None:
+    """Bits of weights are given by layer: those of another one would be counted."""
+    layers = CostLayers("deploy")
+    names = dict(weighted(Network(layers, *case)))
+    built = meta(case, "deploy")[0]
+    counted = {row: layer.weights for row, layer in enumerate(layers.rows) if layer.weights}
+    assert {row: built.get_parameter(f"{name}.conv.weight").numel() for row, name in names.items()} == counted
 
 
 @pytest.mark.parametrize("case", BY_TOOLS.values(), ids=BY_TOOLS)

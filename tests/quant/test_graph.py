@@ -147,6 +147,24 @@ def test_a_weighted_operator_that_stays_float_is_named(tmp_path: Path) -> None:
         check_integer(path)
 
 
+def test_a_quantized_matrix_is_a_layer_on_integers(tmp_path: Path) -> None:
+    quantizer = ["scale", "zero"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["features", *quantizer], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", *quantizer], ["x"]),
+        helper.make_node("DequantizeLinear", ["weight", "scale", "none"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("QuantizeLinear", ["product", *quantizer], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", *quantizer], ["logits"]),
+    ]
+    constants = {
+        "scale": np.array(0.1, np.float32), "zero": np.array(128, np.uint8), "none": np.array(0, np.int8),
+        "weight": np.arange(16, dtype=np.int8).reshape(4, 4),
+    }  # fmt: skip
+    fused = fusion(float_file(tmp_path / "int8.onnx", *nodes, constants=constants))
+    assert (fused.conv_total, fused.conv_integer, fused.left_float) == (1, 1, ())
+
+
 def test_a_shape_that_the_graph_does_not_tell_is_not_taken_for_a_single_number(tmp_path: Path) -> None:
     """Costs would be too low without a word, as from opset 13 of ONNX Runtime's own quantizer."""
     foreign = helper.make_node("Foreign", ["features"], ["y"], domain="unknown")

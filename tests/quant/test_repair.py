@@ -40,6 +40,13 @@ def test_scales_balance_activations_against_the_weights_that_read_them() -> None
     assert scales(torch.tensor([0.0, 0.0]), conv).tolist() == [1.0, 1.0], "a dead map is left as it is"
 
 
+def test_scales_of_a_group_that_reads_several_channels_are_balanced_too() -> None:
+    conv = nn.Conv2d(4, 2, 1, groups=2)
+    with torch.no_grad():
+        conv.weight[:] = torch.tensor([[4.0, 0.25], [1.0, 1.0]])[:, :, None, None]
+    assert scales(torch.ones(4), conv).tolist() == pytest.approx([0.5, 2.0, 1.0, 1.0])
+
+
 def test_factors_go_to_the_weights_that_read_a_channel() -> None:
     scale = torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert by_input(scale, nn.Conv2d(4, 2, 1)).flatten(1).tolist() == [[1, 2, 3, 4]] * 2

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from search import propose, space
 from search import run as command
 from search.fidelity import FINISHED_FIRST
-from search.front import write_front
+from search.front import told, write_front
 from search.known_designs import KNOWN_DESIGNS, known_designs
 from search.levels import read_levels
 from search.objective import curve_of
@@ -226,6 +226,15 @@ def test_experiments_that_are_no_longer_on_the_front_go(run: Path, fit: MadeUpFi
     better = {**first["pareto"][0], "number": 9, "state": "COMPLETE", "params": 1, "macs": 1, "log_loss": 0.1}
     paths = write_front(run, [*first["trials"], better], read_levels(FRONT, "strictest"), tiny.experiment())
     assert paths == list((run / "front").iterdir()) == [run / "front" / f"{better['budget']}-trial9.yaml"]
+
+
+def test_every_network_of_the_front_has_an_experiment_of_its_own(run: Path, fit: MadeUpFit) -> None:  # noqa: F811
+    trial = search(run, trials=1)["trials"][0]
+    small, large = ({**trial, "number": number, "macs": macs, "params": macs, "log_loss": 1 / macs,
+                     "spec": {**trial["spec"], "width": 8 * macs}} for number, macs in ((3, 1), (7, 2)))  # fmt: skip
+    paths = write_front(run, [small, large], read_levels(FRONT, "strictest"), tiny.experiment())
+    assert {path.stem.partition("trial")[2]: load_experiment(path).model.width for path in paths} == {"3": 8, "7": 16}
+    assert f"train --config {run}/front/{trial['budget']}-trial7.yaml" in told([small, large], paths)
 
 
 def test_a_front_of_other_levels_is_refused(run: Path, fit: MadeUpFit, tmp_path: Path) -> None:  # noqa: F811

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import roc_auc_score
 
 from submission.leaderboard import main
-from system.editions import EDITIONS
+from system.editions import EDITIONS, SCENES
 from system.errors import ConfigError, FormatError, RunError, TinySceneError
 from system.evaluation import score
 from tests.submission import ranked
@@ -101,6 +102,8 @@ def test_every_edition_ranks(key: str, capsys: pytest.CaptureFixture[str]) -> No
     found = board(capsys, *RUNS, "--edition", key)
     assert sorted(row["place"] for row in found["systems"]) == [1, 2, 3]
     assert found["rule"]["unverified"] == list(EDITIONS[key].unverified)
+    of_scenes = set(EDITIONS[key].classes or SCENES) == set(SCENES)
+    assert any("classes are others" in note for note in found["notes"]) != of_scenes
     points = [row["points"] for row in found["systems"]]
     assert points == sorted(points, reverse=found["rule"]["higher_is_better"])
 
@@ -110,6 +113,18 @@ def test_the_rank_of_2023_weighs_what_a_system_costs(capsys: pytest.CaptureFixtu
     assert {row["name"]: row["points"] for row in found["systems"]} == {"middle": 1.75, "good": 2.0, "bad": 2.25}
     only = board(capsys, *RUNS, "--edition", "2023", "--weight", "macs=0", "--weight", "total_bytes=0")
     assert names(only) == ["good", "middle", "bad"]
+    assert found["notes"] == [], "every system has every value, and nothing is impossible"
+
+
+def test_float_and_int8_models_of_a_run_are_scored_each_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an edition asks for both, as BioDCASE does; the areas by scikit-learn, each class against the others."""
+    GOOD.write_csv(Path("bad/best/predictions.csv"))
+    (row,) = board(capsys, "bad", "--edition", "biodcase2026")["systems"]
+    truth = [GOOD.classes.index(label) for label in GOOD.label]
+    for form, predictions in (("inference", GOOD), ("tflite", BAD)):
+        area = roc_auc_score(truth, predictions.probabilities, multi_class="ovr", average="macro")
+        assert row["values"][f"accuracy_{form}"] == pytest.approx(score(predictions, "test", {})["accuracy"])
+        assert row["values"][f"roc_auc_{form}"] == pytest.approx(area)
 
 
 def test_a_foreign_file_is_ranked_and_costs_are_told_for_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,13 @@ def test_points_are_those_of_the_scores() -> None:
     assert point["log_loss_macro"] == pytest.approx(np.mean([loss[truth == c].mean() for c in range(CLASSES)]))
 
 
+def test_a_class_of_one_segment_counts_and_one_of_none_does_not() -> None:
+    """Classes 0 and 2 of three: two segments of the first, one right; one of the other, right."""
+    loss = np.array([1.0, 3.0, 5.0])
+    one = source_sums(np.array([1.0, 0.0, 1.0]), loss, np.array([0, 0, 2]), np.array([0, 1, 1]), CLASSES)
+    assert resampling.point([one]) == {"accuracy": (1 / 2 + 1) / 2, "log_loss": 3.0, "log_loss_macro": (2 + 5) / 2}
+
+
 def test_the_bootstrap_is_that_of_scores_json() -> None:
     draws = resampling.bootstrap([[sums(0)]], seed=3)[0]
     expected = evaluation.bootstrap(*segments(0), seed=3)
@@ -82,6 +89,9 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 def test_the_jackknife_stays_within_what_a_share_can_be_and_needs_two_sources() -> None:
     assert jackknife_interval(0.9, np.array([0.0, 1.0, 1.0]), "accuracy") == [0.0, 1.0]
     assert jackknife_interval(0.9, np.array([0.9]), "accuracy") is None
+    # of two, the root of half of 0.1^2 + 0.1^2 is 0.1, and Student's t with one degree of freedom 12.706
+    of_two = jackknife_interval(2.0, np.array([1.9, 2.1]), "log_loss")
+    assert of_two == pytest.approx([2 - 1.2706, 2 + 1.2706], abs=1e-4)
 
 
 def test_segments_of_one_source_do_not_make_an_interval_narrower() -> None:

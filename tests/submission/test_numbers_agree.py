@@ -15,6 +15,7 @@ from submission.checks.fault import Fault
 from submission.checks.meta import Document, check_measured
 from submission.packing.systems import SystemRequest
 from submission.validate import validate
+from system.editions import EDITIONS
 from tests.submission.conftest import Example, Examples
 
 Change = Callable[[bytes], bytes | None]  # of a file's content; None: the file is not there
@@ -67,7 +68,9 @@ MADE = {  # edition, ending of the file, change, what is said of it, without any
     "MACs below the devices'": ("2025", "meta.yaml", told("macs", "5"), "macs: expected at least the max_MACs of"),
     "bytes below the devices'": ("2025", "meta.yaml", told("total_model_size", "5"), "at least the max_Params of"),
     "a checkpoint cut short": ("2025", "_1.safetensors", lambda content: content[:-8], "is not a safetensors file"),
+    "costs that are a list": ("2025", "/complexity.json", lambda content: b"[1]", "a JSON object, found list"),
     "a list without rows": ("2025", "test.csv", lambda content: b"filename\tscene_label\n", "at least one row"),
+    "a list of empty lines": ("2025", "test.csv", lambda content: b"filename\tscene_label\n \n\n", "at least one row"),
     "a recording that is none": ("2025", "dummy.wav", lambda content: b"no", "expected a recording"),
     "weights that are none": ("2025", "state_dict.pt", lambda content: b"x", "is not a file of saved weights"),
     "another size": ("biodcase2026", "meta.yaml", told("size_inference_bytes", "5"), r"expected the [\d,]+ bytes of"),
@@ -116,6 +119,22 @@ def test_files_are_those_of_the_run(name: str, examples: Examples, tmp_path: Pat
     file = examples[edition].file(ending)
     found = faults(examples[edition], file, change, tmp_path / "x.zip", runs=True)
     assert [fault for fault in found if fault.file == file and re.search(words, fault.message)], found
+
+
+def test_a_fault_of_a_device_is_told_with_its_line(examples: Examples, tmp_path: Path) -> None:
+    file = examples["2025"].file("/complexity.json")
+    lines = examples["2025"].members[file].decode().splitlines()
+    found = faults(examples["2025"], file, told("MACs", "0"), tmp_path / "x.zip", runs=False)
+    told_of = {device: fault.line for device in EDITIONS["2025"].complexity_devices for fault in found
+               if fault.message.startswith(f"per_device.{device}.MACs")}  # fmt: skip
+    assert set(told_of) == set(EDITIONS["2025"].complexity_devices)
+    assert all(f'"{device}"' in lines[(line or 0) - 1] for device, line in told_of.items())
+
+
+def test_a_meta_yaml_that_cannot_be_read_is_not_compared(examples: Examples, tmp_path: Path) -> None:
+    file = examples["2022"].file("meta.yaml")
+    (found,) = faults(examples["2022"], file, lambda content: b"submission: [", tmp_path / "x.zip", runs=True)
+    assert (found.file, "is not valid YAML" in found.message) == (file, True)
 
 
 @pytest.mark.parametrize("name", FINE)

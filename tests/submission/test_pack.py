@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from submission import archive
 from submission.packing.package import pack
 from submission.packing.systems import SystemRequest
 from submission.validate import validate
@@ -123,6 +124,9 @@ def test_a_draft_needs_nothing_but_a_run(make_run: MakeRun, edition: str) -> Non
     assert validate(packed.zip_path, edition, draft=True) == []
     told = " ".join(map(str, validate(packed.zip_path, edition)))
     assert ("draft" in told and "placeholder" in told and "missing" in told) == (edition == "2022")
+    # without its mark it passes for a finished package, of an own data set as of a challenge
+    archive.write_zip(packed.zip_path, {name: content for name, content in files.items() if name != "DRAFT"})
+    assert "placeholder of a draft" in " ".join(map(str, validate(packed.zip_path, edition)))
 
 
 def test_label_map_joins_classes_and_scores_anew(

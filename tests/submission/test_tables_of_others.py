@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,19 @@ def table(write: Write, columns: tuple[str, ...] = ("filename", "scene_label", *
     return [list(row) for row in rows]
 
 
-def faults(rows: list[list[str]]) -> list[str]:
+def faults(rows: list[list[str]], expected: Collection[str] | int = ROWS, name_pattern: str | None = None) -> list[str]:
     buffer = io.StringIO()
     csv.writer(buffer, delimiter="\t", lineterminator="\n").writerows(rows)
-    return [str(fault) for fault in check_table("t", buffer.getvalue().encode(), FORMATS["2022"], SCENES, ROWS, None)]
+    content = buffer.getvalue().encode()
+    return [str(fault) for fault in check_table("t", content, FORMATS["2022"], SCENES, expected, name_pattern)]
+
+
+@pytest.mark.parametrize("pattern", [None, r"\d+\.wav"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_folder_of_a_name_does_not_matter_where_names_are_known(listed: bool, pattern: str | None) -> None:
+    header, *rows = table(DECIMALS["6 decimals"])
+    inside = [header, *([f"audio/{name}", *others] for name, *others in rows)]
+    assert faults(inside, [row[0] for row in rows] if listed else ROWS, pattern) == []
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -184,6 +184,7 @@ def test_latency_is_judged_only_where_it_is_estimated() -> None:
     with pytest.raises(BudgetError, match=r"2\.25 ms of latency of 2\.0 allowed \(0\.25 too many\)$"):
         budget.check({**COST, "latency_ms": 2.25})
     assert budget.shares({**COST, "latency_ms": 1.5}) == {"params": 1.0, "latency_ms": 0.75}
+    assert budget.shares({**COST, "latency_ms": None}.__getitem__) == {"params": 1.0}
     assert budget.summary() == {
         "text": "1000_params_2ms_latency", "view": "strictest", "params": 1000, "latency_ms": 2.0
     }  # fmt: skip

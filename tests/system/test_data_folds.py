@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import system.data
-from system.data.folds import DATASETS, Clip, split_folds, split_validation
+from system.data.folds import DATASETS, Clip, Event, split_folds, split_validation
 from system.errors import ConfigError, DataError
 from system.options import add_experiment_options
 from system.spec import DataSpec
@@ -77,6 +77,19 @@ def test_training_keeps_every_class_of_shared_sources(rows: list[tuple[str, int]
         return
     assert validation
     assert {clip.label for clip in train} == {label for label, _ in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_share_is_kept_where_every_class_has_many_sources(seed: int) -> None:
+    training = clips([(label, f"{label}{number}") for label in "abcde" for number in range(20)])
+    train, validation = split_validation(training, 0.25, seed, "here")
+    assert (len(train), len(validation)) == (75, 25)
+    assert {label: sum(clip.label == label for clip in validation) for label in "abcde"} == dict.fromkeys("abcde", 5)
+
+
+def test_the_classes_of_a_clip_are_told_once_and_in_order() -> None:
+    events = tuple(Event(float(number), number + 1.0, label) for number, label in enumerate("gbfaecdbg"))
+    assert Clip("x.wav", Path("x.wav"), "", "x", events=events).labels == tuple("abcdefg")
 
 
 def test_one_source_cannot_be_split() -> None:

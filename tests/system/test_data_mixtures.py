@@ -12,7 +12,7 @@ import soundfile
 
 from system.config import parse
 from system.data.csv_folder import load, read_clips
-from system.data.mixtures import MixtureSpec, excerpt, make_mixtures
+from system.data.mixtures import MixtureSpec, excerpt, make_mixtures, mix
 from system.errors import ConfigError, DataError
 from system.spec import DataSpec
 
@@ -117,6 +117,25 @@ def test_an_excerpt_starts_and_ends_with_sound() -> None:
         lengths.add(len(sound) / RATE)
     assert max(lengths) <= 0.2
     assert len(excerpt(samples[:10], 0.5, RATE, generator)) == 10
+    echo = samples.copy()  # after the first bark: 30 dB below it still is sound, 50 dB is not
+    for decibels, seconds in ((-30, 0.3), (-50, 0.2)):
+        echo[int(1.2 * RATE) : int(1.3 * RATE)] = samples[RATE : RATE + RATE // 10] * 10 ** (decibels / 20)
+        assert len(excerpt(echo[: 2 * RATE], 0.5, RATE, generator)) <= seconds * RATE
+        assert any(len(excerpt(echo[: 2 * RATE], 0.5, RATE, np.random.default_rng(seed))) == seconds * RATE
+                   for seed in range(20))  # fmt: skip
+    noise = generator.normal(size=4 * RATE).astype(np.float32)  # sound all through: as long as may be
+    assert {len(excerpt(noise, 0.5, RATE, np.random.default_rng(seed))) for seed in range(20)} == {RATE // 2}
+
+
+def test_the_background_is_pink(clips: Path) -> None:
+    """Power falls by 3 dB per octave, so that every octave holds as much of it."""
+    pool = [clip for clip, _ in read_clips(clips)]
+    spec = SPEC.changed(seconds=20.0, background_db=-20.0, event_db=(-90.0, -90.0))
+    samples, _ = mix(pool, spec, np.random.default_rng(0))
+    assert 20 * np.log10(np.sqrt(np.mean(samples**2))) == pytest.approx(-20, abs=0.1)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    octaves = [power[20 * low : 40 * low].sum() for low in (125, 250, 500, 1000, 2000)]  # 20 values a hertz
+    assert np.array(octaves) / np.mean(octaves) == pytest.approx(np.ones(5), abs=0.15)
 
 
 def test_refusals(clips: Path, tmp_path: Path) -> None:

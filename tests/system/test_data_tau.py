@@ -171,6 +171,12 @@ def test_test_list_of_other_rows(root: Path) -> None:
     assert "is not in fold1_evaluate.csv" in message
 
 
+def test_the_list_without_labels_may_be_missing(root: Path) -> None:
+    folds = read(root)
+    (root / "evaluation_setup" / "fold1_test.csv").unlink()
+    assert read(root) == folds
+
+
 def test_shorter_test_list(root: Path) -> None:
     lines = (root / UNLABELLED).read_bytes().splitlines(keepends=True)
     (root / UNLABELLED).write_bytes(b"".join(lines[:-1]))

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from system.errors import DataError, FormatError
+from system.errors import DataError
 from system.evaluation import (
     PROBABILITY_FLOOR,
     Predictions,
     bootstrap,
+    drawn_sources,
     floored,
     plot_confusion,
     probabilities_of,
@@ -190,11 +191,19 @@ def test_the_interval_holds_the_score_and_is_deterministic() -> None:
 
 
 def test_fewer_sources_make_the_interval_wider() -> None:
-    predictions = made_up(1200)
-    coarse = replace(predictions, source=tuple(f"city-{int(name[6:]) // 8}" for name in predictions.source))
-    fine = replace(predictions, source=tuple(str(i) for i in range(1200)))
-    widths = [width(score(version, "test", GROUPS)["interval"]["log_loss"]) for version in (fine, made_up(120), coarse)]
-    assert widths[0] < widths[1]
+    """Ten copies of each segment: as sources of their own they narrow the interval by the root of ten."""
+    predictions = made_up(120, segments=1)
+    names = ("filename", "device", "label")
+    tenfold = replace(
+        predictions,
+        segment=np.tile(predictions.segment, 10),
+        probabilities=np.tile(predictions.probabilities, (10, 1)),
+        source=tuple(map(str, range(1200))),
+        **{name: getattr(predictions, name) * 10 for name in names},
+    )
+    together = replace(tenfold, source=tenfold.source[:120] * 10)
+    apart, kept = (width(score(version, "test", GROUPS)["interval"]["log_loss"]) for version in (tenfold, together))
+    assert kept / apart == pytest.approx(math.sqrt(10), rel=0.2)
 
 
 def test_copies_of_segments_within_their_source_change_nothing() -> None:
@@ -224,57 +233,17 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 300 <= 0.99
 
 
+def test_draws_in_several_pieces_are_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("system.evaluation._CHUNK", 3 * 7)
+    pieces = list(drawn_sources(7, 0, resamples=10))
+    assert [len(piece) for piece in pieces] == [3, 3, 3, 1]
+    assert all((piece.sum(axis=1) == 7).all() for piece in pieces)
+
+
 def test_a_single_source_gives_a_finite_interval() -> None:
     predictions = made_up(40)
     scores = score(replace(predictions, source=("here",) * 40), "test", GROUPS)
     assert scores["interval"]["accuracy"] == pytest.approx([scores["accuracy"]] * 2)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_file_gives_back_every_bit(tmp_path: Path, dtype: Any) -> None:
-    predictions = made_up(dtype=dtype)
-    predictions.write_csv(tmp_path / "p.csv")
-    read = Predictions.read_csv(tmp_path / "p.csv")
-    assert np.array_equal(read.probabilities.astype(dtype), predictions.probabilities)
-    assert np.array_equal(read.segment, predictions.segment)
-    assert (read.filename, read.device, read.label) == (predictions.filename, predictions.device, predictions.label)
-    assert read.source == predictions.filename
-    assert score(replace(read, source=predictions.source), "test", GROUPS) == score(predictions, "test", GROUPS)
-
-
-HEADER = "filename,segment,device,label,predicted,x,y\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "line 1.*an empty file"),
-        ("filename,device\n", "line 1.*expected the columns"),
-        (HEADER.replace("y", "x"), "line 1"),
-        (HEADER, "at least one row"),
-        (HEADER + "f,0,a,x,x,0.9\n", "line 2: expected 7 fields, found 6"),
-        (HEADER + "f,0,a,x,x,0.9,0.1\nf,one,a,x,x,0.9,0.1\n", "line 3: segment: expected a number, found 'one'"),
-        (HEADER + "f,0,a,x,x,0.9,lots\n", "line 2: y: expected a number, found 'lots'"),
-        (HEADER + "f,0,a,x,x,0.9,0.1\nf,1,a,x,x,nan,0.1\n", "line 3: expected probabilities between 0 and 1"),
-        (HEADER + "f,0,a,x,x,0.9,0.3\n", "line 2: expected probabilities that sum to 1, found 1.2"),
-        (HEADER + "f,0,a,z,x,0.9,0.1\n", "line 2: expected a label among x, y, found 'z'"),
-        (HEADER + "f,0,a,x,y,0.9,0.1\n", "line 2: expected predicted = the most probable class, found 'y'"),
-    ],
-)
-def test_a_damaged_file_names_its_line(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "p.csv"
-    path.write_text(text)
-    with pytest.raises(FormatError, match=words) as caught:
-        Predictions.read_csv(path)
-    assert str(path) in str(caught.value)
-
-
-def test_a_missing_or_binary_file(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="does not exist"):
-        Predictions.read_csv(tmp_path / "none.csv")
-    (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FormatError, match="UTF-8"):
-        Predictions.read_csv(tmp_path / "p.csv")
 
 
 @settings(max_examples=50, deadline=None)

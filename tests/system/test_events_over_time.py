@@ -140,8 +140,9 @@ def test_the_window_of_the_validation_part_takes_out_false_alarms_of_others() ->
     assert after["f1"] > before["f1"] + 0.2
 
 
-def test_the_window_has_the_greatest_f1_with_thresholds_of_its_own() -> None:
-    validation = flickering(2)[0]
+@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+def test_the_window_has_the_greatest_f1_with_thresholds_of_its_own(seed: int) -> None:
+    validation = flickering(seed)[0]
     thresholds, window = choose_decoding(validation)
     f1 = {}
     for tried in range(1, 13, 2):  # up to half of the 25 segments

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from system.data.recordings import runs
 from system.dataset import prepare
 from system.errors import DataError
 from system.learning.batches import EpochOrder, FeatureBatches, SampleBatches, statistics
@@ -91,14 +92,21 @@ def test_crops_depend_on_seed_epoch_and_batch_alone() -> None:
     assert not torch.equal(first, crops(0, 1, [3, 1]))
 
 
+RUN = ("begin", "place", "length", "order")  # what `runs` tells, fields of Recordings
+
+
 @pytest.mark.parametrize("crop", [False, True])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_samples_that_stay_on_a_gpu_are_the_same(crop: bool, device: str) -> None:
     data = tiny.with_recordings(tiny.data())
     assert data.recordings is not None
-    here, there = (SampleBatches(data.recordings, data.train, crop, 0, lambda: 0) for _ in range(2))
-    there.resident = torch.from_numpy(data.recordings.samples[data.recordings.row]).to(device)
-    for indices in ([3, 1, 7], list(range(len(data.train)))):
+    # neighbours in a recording lie apart among the segments, as where several devices recorded it
+    numbers = np.random.default_rng(0).permutation(len(data.train)).tolist()
+    recordings = replace(data.recordings, **dict(zip(RUN, runs([divmod(i, 3) for i in numbers]), strict=True)))
+    segments = replace(data.train, label=np.array([i // 3 % 3 for i in numbers]))
+    here, there = (SampleBatches(recordings, segments, crop, 0, lambda: 0) for _ in range(2))
+    there.resident = torch.from_numpy(recordings.samples[recordings.row]).to(device)
+    for indices in ([3, 1, 7], list(range(len(segments)))):
         assert torch.equal(here.__getitems__(indices)[0], there.__getitems__(indices)[0].cpu())
 
 

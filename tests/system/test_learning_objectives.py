@@ -44,12 +44,12 @@ def test_smoothing_moves_a_scene_towards_all_classes_and_an_event_towards_one_ha
     best = task.loss(scene, task.target(torch.tensor([0]), 4), 0.1)
     assert best < task.loss(2 * scene, task.target(torch.tensor([0]), 4), 0.1)
     assert best < task.loss(scene / 2, task.target(torch.tensor([0]), 4), 0.1)
-    events = torch.tensor([[math.log(0.95 / 0.05), math.log(0.05 / 0.95)]])
-    target = torch.tensor([[1.0, 0.0]])
-    best = TASKS["events"].loss(events, target, 0.1)
     entropy = -(0.95 * math.log(0.95) + 0.05 * math.log(0.05))
-    assert best.item() == pytest.approx(entropy)
-    assert best < TASKS["events"].loss(1.1 * events, target, 0.1)
+    for target, logit in ((1.0, math.log(0.95 / 0.05)), (0.0, math.log(0.05 / 0.95))):
+        event, sounds = torch.tensor([[logit]]), torch.tensor([[target]])
+        best = TASKS["events"].loss(event, sounds, 0.1)
+        assert best.item() == pytest.approx(entropy)
+        assert best < TASKS["events"].loss(1.1 * event, sounds, 0.1)
 
 
 @pytest.mark.parametrize("task", TASKS)

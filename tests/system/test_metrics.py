@@ -25,9 +25,10 @@ def test_top_k_accuracy() -> None:
 
 
 def test_top_k_accuracy_of_two_classes() -> None:
-    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3]])
-    assert metrics.top_k_accuracy(scores, np.array([0, 1, 0, 1]), 1) == 0.75  # equal scores: the first class
-    assert metrics.top_k_accuracy(scores, np.array([0, 1, 0, 1]), 2) == 1.0
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])
+    truth = np.array([0, 1, 0, 1, 1])  # all right but the fourth
+    assert metrics.top_k_accuracy(scores, truth, 1) == 0.8  # equal scores: the first class
+    assert metrics.top_k_accuracy(scores, truth, 2) == 1.0
 
 
 def test_mean_per_class_accuracy() -> None:
@@ -38,6 +39,7 @@ def test_mean_per_class_accuracy() -> None:
 def test_several_labels_have_the_mean_of_balanced_accuracies() -> None:
     generator = np.random.default_rng(0)
     truth, predicted = generator.integers(0, 2, (2, 200, 3))
+    assert metrics.yes_no(np.array([[1, 0, 1]])).tolist() == [[1, 2, 5]]
     found = metrics.mean_per_class_accuracy(metrics.yes_no(predicted).ravel(), metrics.yes_no(truth).ravel())
     assert found == pytest.approx(np.mean([balanced_accuracy_score(truth[:, c], predicted[:, c]) for c in range(3)]))
 
