@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from system.models.maps import Pair
-
 LEVELS = 255  # the largest uint8
 EXACT = 2**24  # float32 holds every integer up to here
+
+Pair = tuple[int, int]  # as in system/models/maps.py: packages hold this file, which needs nothing of the project
 
 
 class Grid(NamedTuple):
