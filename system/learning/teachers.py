@@ -8,7 +8,8 @@ hears each recording
   teacher says of the plain one (as in CP-JKU's code of 2023, whose teachers' logits are files too);
 - through its own front end and at its own sample rate, read from the files again;
 - in windows of its own length: a longer window lies around the student's segment, within the recording, and is
-  padded with silence where the recording is shorter; shorter ones tile the segment and are averaged.
+  padded with silence where the recording is shorter; shorter ones cover the segment, overlapping where they must,
+  and are averaged.
 
 Where crops are random, it listens at `distill.offsets` equally spaced offsets per segment, and what it says of a crop
 is interpolated between the two nearest: an approximation, exact at those offsets.
@@ -19,6 +20,7 @@ Files of logits (logit_files.py) know segments only: of a crop between two, the 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +41,11 @@ from system.learning.pretrained import check_fold, checkpoint_file
 from system.progress import progress
 from system.spec import ExperimentSpec
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised whenever a teacher says something else of the same recordings."""
 
 WINDOWS_AT_ONCE = 128
+ROUNDING = 1e-3  # of a window: lengths are rounded to samples of either rate, and need no window more for that
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _waves(samples: np.ndarray, row: np.ndarray, grid: Grid) -> Iterator[tuple[i
 def windows(wave: np.ndarray, at: int, size: int, window: int) -> list[np.ndarray]:
     """The pieces of `window` samples by which a teacher hears the `size` samples of `wave` from `at` on."""
     if window < size:
-        pieces = max(1, round(size / window))
+        pieces = math.ceil(size / window - ROUNDING)
         starts = [at + round(k * (size - window) / max(1, pieces - 1)) for k in range(pieces)]
     else:
         around = at + (size - window) // 2

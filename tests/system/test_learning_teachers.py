@@ -61,7 +61,10 @@ def test_windows_lie_within_the_segment_or_around_it_within_the_recording() -> N
     wave = np.arange(50, dtype=np.float32)
     assert [piece[0] for piece in windows(wave, 10, 10, 10)] == [10]
     assert [piece.tolist() for piece in windows(wave, 10, 10, 5)] == [[*range(10, 15)], [*range(15, 20)]]
-    assert [piece[[0, -1]].tolist() for piece in windows(wave, 10, 10, 4)] == [[10, 13], [16, 19]]
+    assert [piece[[0, -1]].tolist() for piece in windows(wave, 10, 10, 4)] == [[10, 13], [13, 16], [16, 19]]
+    for times in (1, 2):
+        rounded = times * 16000 + 1
+        assert len(windows(np.zeros(rounded, np.float32), 0, rounded, 16000)) == times, "of a length that was rounded"
     for at, first in ((0, 0), (10, 5), (20, 15), (40, 30)):  # around the segment, but where the recording ends
         (piece,) = windows(wave, at, 10, 20)
         assert piece[[0, -1]].tolist() == [first, first + 19]
