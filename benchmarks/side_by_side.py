@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from system.errors import RunError
-from system.evaluation import Predictions
 from system.options import add_common_options, add_experiment_options, experiment
 from system.progress import progress
 from system.runs import check_same
+from system.scoring.predictions import Predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES = 2000

@@ -15,9 +15,10 @@ from submission.run_parts import COMPLEXITY_KEYS, RunParts, budget_of
 from system.config import load_yaml
 from system.editions import EDITIONS, Edition
 from system.errors import ConfigError, RunError
-from system.evaluation import Predictions, floored, probabilities_of, score
 from system.registry import unknown
 from system.runs import first_run
+from system.scoring.predictions import Predictions, floored, probabilities_of
+from system.scoring.scenes import score
 
 UNKNOWN = "(none)"  # in a label map: the classes of the edition that the run does not know
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import FormatError
-from system.evaluation import read_columns
-from system.events import EVENT_COLUMNS
+from system.scoring.events import EVENT_COLUMNS
+from system.scoring.predictions import read_columns
 
 
 @dataclass(frozen=True)

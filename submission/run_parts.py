@@ -16,9 +16,9 @@ from system.budget import Budget
 from system.config import load_yaml, parse
 from system.editions import Edition
 from system.errors import RunError
-from system.evaluation import Predictions
 from system.files import read_json
 from system.runs import first_run
+from system.scoring.predictions import Predictions
 from system.spec import ExperimentSpec
 
 MODEL_FILES = ("int8.onnx", "parity.json", "complexity.json")  # what quant/run.py leaves in quant/BACKEND
@@ -69,7 +69,7 @@ class RunParts:
 
     @property
     def temperature(self) -> float:
-        """Of the softmax of the INT8 logits (system/temperature.py)."""
+        """Of the softmax of the INT8 logits (system/scoring/temperature.py)."""
         return float(self.scores["temperature"]["value"]) if "temperature" in self.scores else 1.0
 
 

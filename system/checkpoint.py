@@ -34,8 +34,8 @@ class Checkpoint:
     std: np.ndarray  # (mel bands,)
     state: dict[str, Tensor]
     thresholds: tuple[float, ...] | None = None  # of each class, where a segment may have several or none
-    temperature: float = 1.0  # of the softmax (system/temperature.py)
-    median_window: int = 1  # segments that probabilities are compared with the thresholds over (system/events.py)
+    temperature: float = 1.0  # of the softmax (system/scoring/temperature.py)
+    median_window: int = 1  # segments of the median that is compared with the thresholds (system/scoring/events.py)
 
     def network(self) -> Network:
         """The train-form network with these weights, in evaluation mode."""

@@ -13,8 +13,6 @@ import numpy as np
 from system.budget import Budget
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.dataset import PreparedData, Segments
-from system.evaluation import PROBABILITY_FLOOR, Predictions, plot_confusion, probabilities_of, score
-from system.events import EventPredictions, choose_decoding, event_probabilities, have_times, score_events
 from system.files import write_csv, write_json, write_with
 from system.learning.layout import torch_device
 from system.learning.loop import Epoch
@@ -24,8 +22,12 @@ from system.models.network import build, complexity
 from system.models.receptive_field import receptive_field
 from system.processes import is_first
 from system.runs import provenance, write_settings
+from system.scoring.confusion import plot_confusion
+from system.scoring.events import EventPredictions, choose_decoding, event_probabilities, have_times, score_events
+from system.scoring.predictions import PROBABILITY_FLOOR, Predictions, probabilities_of
+from system.scoring.scenes import score
+from system.scoring.temperature import fit_temperature, losses
 from system.spec import ExperimentSpec
-from system.temperature import fit_temperature, losses
 from system.training import Trained, fit, logits_of
 
 RESUME_FILE = ".training.ckpt"

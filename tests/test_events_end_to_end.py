@@ -19,8 +19,8 @@ from system import run as system_run
 from system.checkpoint import load_checkpoint, save_checkpoint
 from system.dataset import prepare
 from system.errors import RunError
-from system.events import EventPredictions, choose_decoding, over_time
 from system.experiment import event_predictions_of
+from system.scoring.events import EventPredictions, choose_decoding, over_time
 from system.training import logits_of
 from tests.tiny import MODEL
 

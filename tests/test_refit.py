@@ -31,9 +31,9 @@ from system.config import load_yaml
 from system.dataset import prepare
 from system.editions import EDITIONS
 from system.errors import ConfigError, RunError, TinySceneError
-from system.evaluation import probabilities_of
 from system.files import read_json, write_json
 from system.learning.batches import statistics
+from system.scoring.predictions import probabilities_of
 from tests import tiny
 
 SMALL = [

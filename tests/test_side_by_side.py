@@ -13,7 +13,7 @@ from benchmarks import ablation, accuracy, accuracy_report
 from benchmarks.side_by_side import Job, PerClip, differences, joined, make, pooled
 from system.augment.table import AUGMENTATIONS, names_of
 from system.errors import RunError
-from system.evaluation import Predictions
+from system.scoring.predictions import Predictions
 from system.spec import AugmentSpec
 
 CLASSES = ("a", "b", "c")
@@ -77,7 +77,7 @@ def test_trainings_of_one_fold_are_pooled_by_clip(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_run(tmp_path: Path) -> None:
-    from system.evaluation import score
+    from system.scoring.scenes import score
 
     part = fake_run(tmp_path / "one.csv", 0.7, 0)
     expected = score(Predictions.read_csv(tmp_path / "one.csv"), "test", {}, 0)

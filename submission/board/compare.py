@@ -15,9 +15,10 @@ from submission.board.rules import QUANTITIES, Rule, judge
 from submission.board.systems import Model, System
 from submission.board.tables import Answers
 from system.errors import ConfigError
-from system.evaluation import LOSS_FLOOR, RESAMPLES
-from system.metrics import one_hot, roc_auc
 from system.progress import progress
+from system.scoring.bootstrap import RESAMPLES
+from system.scoring.metrics import one_hot, roc_auc
+from system.scoring.scenes import LOSS_FLOOR
 
 Values = dict[str, Any]
 OF_FLOAT = ("accuracy_inference", "roc_auc_inference")

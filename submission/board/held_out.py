@@ -12,7 +12,7 @@ from submission.board.resampling import SCORES, scores_of, source_sums
 from submission.board.systems import System
 from submission.board.tables import Answers, Key
 from system.errors import ConfigError
-from system.evaluation import LOSS_FLOOR
+from system.scoring.scenes import LOSS_FLOOR
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from system.evaluation import RESAMPLES, drawn_sources
 from system.progress import Step
+from system.scoring.bootstrap import RESAMPLES, drawn_sources
 
 SCORES = ("accuracy", "log_loss", "log_loss_macro")
 EDGES = (2.5, 97.5)  # percentiles of a 95 % interval
@@ -51,7 +51,7 @@ def source_sums(
 def scores_of(counts: np.ndarray, hits: np.ndarray, losses: np.ndarray) -> dict[str, np.ndarray]:
     """Macro accuracy (0 to 1), micro and macro log loss (nats) of r resamples, from sums of (r, classes).
 
-    A class that a resample does not hold takes no part in its mean, as in system/evaluation.py.
+    A class that a resample does not hold takes no part in its mean, as in system/scoring/scenes.py.
     """
     present = counts > 0
 

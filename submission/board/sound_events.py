@@ -18,11 +18,11 @@ from submission.board.systems import EVENTS, PREDICTIONS, Item, stored_models
 from submission.event_rows import EventRows
 from system.data.folds import DATASETS, Clip, Event
 from system.errors import ConfigError, RunError
-from system.evaluation import RESAMPLES
-from system.event_intervals import EventSums, Scores, draws_of, interval_of
-from system.events import have_times, tags
 from system.registry import unknown
-from system.sed_scores import sed_scores
+from system.scoring.bootstrap import RESAMPLES
+from system.scoring.event_intervals import EventSums, Scores, draws_of, interval_of
+from system.scoring.events import have_times, tags
+from system.scoring.sed_scores import sed_scores
 from system.spec import DataSpec
 
 Values = dict[str, Any]

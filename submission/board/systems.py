@@ -14,11 +14,11 @@ from submission.board.tables import Answers, Key, Truth, answers_of, read_answer
 from system.config import load_yaml
 from system.editions import EDITIONS
 from system.errors import ConfigError, RunError
-from system.evaluation import Predictions
 from system.files import read_json
 from system.progress import progress
 from system.registry import unknown
 from system.runs import first_run, load_experiment
+from system.scoring.predictions import Predictions
 from system.spec import DataSpec
 
 SPLITS = "|".join(dict.fromkeys(split for edition in EDITIONS.values() for split in edition.splits))

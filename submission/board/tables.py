@@ -18,7 +18,7 @@ from submission.rounding import rounding
 from system.data.lists import Row, read_rows
 from system.data.tau import NAME
 from system.errors import FormatError
-from system.evaluation import COLUMNS, SUM_TOLERANCE, Predictions
+from system.scoring.predictions import COLUMNS, SUM_TOLERANCE, Predictions
 
 Key = tuple[str, int, str]  # file name, segment, device
 LABEL = "scene_label"

@@ -15,8 +15,8 @@ from submission.packing.systems import System
 from submission.schema import PackageFormat
 from system.editions import Edition
 from system.errors import RunError
-from system.evaluation import Predictions
-from system.metrics import one_hot, roc_auc
+from system.scoring.metrics import one_hot, roc_auc
+from system.scoring.predictions import Predictions
 
 MODEL_FOLDER = "your_submission_model"
 

@@ -18,7 +18,7 @@ from submission.inference.integer_model import Classifier
 from submission.packing.systems import System, combined
 from submission.schema import PackageFormat
 from system.editions import Edition
-from system.evaluation import Predictions
+from system.scoring.predictions import Predictions
 
 TEMPLATE = FILES / "dcase2025"
 DUMMY_RATE = 44_100  # of TAU's recordings

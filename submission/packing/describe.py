@@ -10,8 +10,8 @@ from submission.packing.people import People
 from submission.packing.systems import Part, System
 from submission.run_parts import RunParts
 from system.augment.table import names_of
-from system.evaluation import PROBABILITY_FLOOR
 from system.runs import differences
+from system.scoring.predictions import PROBABILITY_FLOOR
 from system.spec import ExperimentSpec
 
 EVERYTHING = " on the whole development set (results are those of the same training without the test part)"

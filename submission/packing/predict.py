@@ -19,8 +19,8 @@ from submission.adapt import joined
 from submission.run_parts import RunParts
 from system.data.cache import cache_folder, digest
 from system.errors import DataError, RunError
-from system.evaluation import probabilities_of
 from system.progress import progress
+from system.scoring.predictions import probabilities_of
 
 BATCH = 64  # segments; small enough that feature maps stay in a processor's cache
 ALL_CORES = 0  # as ONNX Runtime counts threads

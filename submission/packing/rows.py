@@ -16,7 +16,7 @@ from submission.packing.predict import Predict
 from submission.packing.systems import Part, System, combined
 from submission.schema import SOUNDS, PackageFormat
 from system.editions import Edition
-from system.evaluation import Predictions, floored
+from system.scoring.predictions import Predictions, floored
 
 Keys = list[tuple[str, ...]]
 

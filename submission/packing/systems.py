@@ -16,7 +16,8 @@ from submission.run_parts import COMPLEXITY_KEYS, RunParts, load_run
 from submission.schema import MAX_INDEX, PackageFormat, team_of
 from system.editions import Edition
 from system.errors import ConfigError, RunError
-from system.evaluation import Predictions, score
+from system.scoring.predictions import Predictions
+from system.scoring.scenes import score
 
 
 @dataclass(frozen=True)

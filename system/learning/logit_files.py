@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from system.errors import DataError
-from system.evaluation import PROBABILITY_FLOOR, Predictions
+from system.scoring.predictions import PROBABILITY_FLOOR, Predictions
 
 FILES = (".npz", ".csv")
 DAMAGE = (ValueError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from system.metrics import mean_per_class_accuracy, yes_no
+from system.scoring.metrics import mean_per_class_accuracy, yes_no
 
 
 class Task(NamedTuple):

@@ -14,9 +14,9 @@ from system.checkpoint import Checkpoint
 from system.data.decoding import OnDamage, refuse, seconds_of
 from system.dataset import stream_features
 from system.errors import DataError
-from system.evaluation import probabilities_of
-from system.events import decode, event_probabilities, over_time
 from system.prediction.label_lines import as_field, labelling
+from system.scoring.events import decode, event_probabilities, over_time
+from system.scoring.predictions import probabilities_of
 
 
 def predict(checkpoint: Checkpoint, files: Sequence[Path], device: str, damaged: OnDamage = refuse) -> None:

@@ -22,14 +22,14 @@ from system.data.audio import cut
 from system.data.decoding import Damaged, OnDamage, read_mono, recordings_in, refuse
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
-from system.evaluation import probabilities_of
-from system.events import event_probabilities, over_time
 from system.features import LogMel
 from system.files import read_json
 from system.onnx_float import INPUT, OUTPUT
 from system.prediction.label_lines import as_field, labelling
 from system.prediction.raw_stream import Pcm, stream_blocks
 from system.runs import first_run
+from system.scoring.events import event_probabilities, over_time
+from system.scoring.predictions import probabilities_of
 
 WAVEFORM, PROBABILITIES = "waveform", "probabilities"  # of a whole file
 SUFFIXES = (".onnx", ".ort")

@@ -22,9 +22,10 @@ from submission.run_parts import RunParts
 from submission.validate import validate
 from system.checkpoint import Checkpoint, save_checkpoint
 from system.editions import BIRDS, EDITIONS, FOLD1, SCENES, TAU_DEVICES, Edition
-from system.evaluation import Predictions, score
-from system.events import EventPredictions, decode, event_probabilities, score_events
 from system.files import write_json, write_yaml
+from system.scoring.events import EventPredictions, decode, event_probabilities, score_events
+from system.scoring.predictions import Predictions
+from system.scoring.scenes import score
 from system.spec import DataSpec, ExperimentSpec, FeatureSpec
 from tests.tiny import MODEL
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from system.editions import SCENES
-from system.evaluation import Predictions
 from system.files import write_csv, write_json, write_yaml
+from system.scoring.predictions import Predictions
 from system.spec import ExperimentSpec
 
 DEVICES = ("a", "s1", "s4")

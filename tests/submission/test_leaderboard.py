@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from submission.leaderboard import main
 from system.editions import EDITIONS, SCENES
 from system.errors import ConfigError, FormatError, RunError, TinySceneError
-from system.evaluation import score
+from system.scoring.scenes import score
 from tests.submission import ranked
 
 BAD, MIDDLE, GOOD = (ranked.fold(skill, seed) for seed, skill in enumerate((0.5, 1.5, 3.0)))

@@ -16,8 +16,8 @@ from submission.board.systems import Item
 from submission.leaderboard import main
 from system.data.folds import DATASETS
 from system.errors import ConfigError, RunError, TinySceneError
-from system.events import EventPredictions, decode, event_probabilities, score_events
 from system.files import write_csv, write_json, write_yaml
+from system.scoring.events import EventPredictions, decode, event_probabilities, score_events
 from system.spec import DataSpec, ExperimentSpec
 from tests.submission import ranked
 

@@ -1,4 +1,4 @@
-"""Intervals and p values: against system/evaluation.py, against brute force, and where the answer is known."""
+"""Intervals and p values: against system/scoring/scenes.py, against brute force, and where the answer is known."""
 
 from __future__ import annotations
 

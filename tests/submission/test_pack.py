@@ -19,8 +19,8 @@ from submission.packing.package import pack
 from submission.packing.systems import SystemRequest
 from submission.validate import validate
 from system.editions import SCENES, TAU_DEVICES
-from system.evaluation import Predictions
 from system.files import write_json
+from system.scoring.predictions import Predictions
 from tests.submission.conftest import MakeRun, ask, guess, made_up, members_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from system.data.csv_folder import load
 from system.data.folds import Clip, DatasetFolds, Event, split_validation
 from system.dataset import paths_of, prepare
 from system.errors import DataError
-from system.events import choose_thresholds
 from system.overview import overview
+from system.scoring.events import choose_thresholds
 from system.spec import DataSpec, FeatureSpec
 
 NAMES = [f"audio/{number}.wav" for number in range(12)]

@@ -16,10 +16,10 @@ import torch
 
 from system.checkpoint import load_checkpoint
 from system.errors import ConfigError
-from system.evaluation import Predictions
 from system.files import read_json
 from system.options import check_devices
 from system.processes import is_first
+from system.scoring.predictions import Predictions
 from tests.conftest import REPOSITORY
 
 SCRIPT = str(REPOSITORY / "system" / "run.py")

@@ -16,7 +16,8 @@ from scipy.special import logit
 
 from system.data.folds import Event
 from system.dataset import PreparedData, Segments
-from system.events import (
+from system.experiment import scored
+from system.scoring.events import (
     EventPredictions,
     choose_decoding,
     choose_thresholds,
@@ -26,8 +27,7 @@ from system.events import (
     over_time,
     score_events,
 )
-from system.experiment import scored
-from system.sed_scores import sed_scores
+from system.scoring.sed_scores import sed_scores
 from tests import tiny
 
 GROUPS = {"a": "real"}
@@ -173,7 +173,7 @@ def test_a_window_is_no_longer_than_half_a_recording(monkeypatch: pytest.MonkeyP
         clips = heard([0.9, 0.9, 0.2, *[0.9] * (segments - 3)], [0.3] * segments)
         clips.label[:segments] = True
         assert choose_decoding(clips)[1] == expected
-    monkeypatch.setattr("system.events.LARGEST_WINDOW", 2)
+    monkeypatch.setattr("system.scoring.events.LARGEST_WINDOW", 2)
     assert choose_decoding(clips)[1] == 1
 
 

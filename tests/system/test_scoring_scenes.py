@@ -16,16 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from system.errors import DataError
-from system.evaluation import (
-    PROBABILITY_FLOOR,
-    Predictions,
-    bootstrap,
-    drawn_sources,
-    floored,
-    plot_confusion,
-    probabilities_of,
-    score,
-)
+from system.scoring.bootstrap import bootstrap, drawn_sources
+from system.scoring.confusion import plot_confusion
+from system.scoring.predictions import PROBABILITY_FLOOR, Predictions, floored, probabilities_of
+from system.scoring.scenes import score
 
 CLASSES = ("bus", "park", "tram", "metro station")
 GROUPS = {"a": "real", "b": "real", "s1": "seen", "s4": "unseen"}
@@ -234,7 +228,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_draws_in_several_pieces_are_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("system.evaluation._CHUNK", 3 * 7)
+    monkeypatch.setattr("system.scoring.bootstrap._CHUNK", 3 * 7)
     pieces = list(drawn_sources(7, 0, resamples=10))
     assert [len(piece) for piece in pieces] == [3, 3, 3, 1]
     assert all((piece.sum(axis=1) == 7).all() for piece in pieces)

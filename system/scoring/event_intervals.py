@@ -1,4 +1,4 @@
-"""How sure the scores of events are: a percentile bootstrap over sources, as for scenes (system/evaluation.py).
+"""How sure the scores of events are: a percentile bootstrap over sources, as for scenes (bootstrap.py).
 
 Clips of one source are drawn together or not at all. What a draw is scored by are counts that each clip brings, and for
 mAP the order of its clips, which draws do not change: neither the network nor sed_eval is asked again.
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from system.evaluation import RESAMPLES, drawn_sources
 from system.progress import progress
+from system.scoring.bootstrap import RESAMPLES, drawn_sources
 
 EDGES = (2.5, 97.5)  # percent
 Scores = dict[str, np.ndarray]  # dotted path in scores.json -> (draws,)

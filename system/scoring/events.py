@@ -25,11 +25,13 @@ from sklearn.metrics import precision_recall_curve
 
 from system.data.folds import LABEL_SEPARATOR, Event
 from system.errors import DataError
-from system.evaluation import COLUMNS, PROBABILITY_FLOOR, bootstrap, by_device, part_scores
-from system.event_intervals import EventSums, event_intervals
 from system.files import write_csv
-from system.metrics import average_precision, d_prime, ranking_scores, resolved_auc, roc_auc, yes_no
-from system.sed_scores import defined, sed_scores
+from system.scoring.bootstrap import bootstrap
+from system.scoring.event_intervals import EventSums, event_intervals
+from system.scoring.metrics import average_precision, d_prime, ranking_scores, resolved_auc, roc_auc, yes_no
+from system.scoring.predictions import COLUMNS, PROBABILITY_FLOOR
+from system.scoring.scenes import by_device, part_scores
+from system.scoring.sed_scores import defined, sed_scores
 
 LARGEST_WINDOW = 21  # segments of a median that are tried at most
 EVENT_COLUMNS = ("filename", "device", "onset", "offset", "label")

@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from system.data.folds import Event
-from system.evaluation import drawn_sources
-from system.event_intervals import EventSums, event_intervals
-from system.events import EventPredictions, decode, event_probabilities, score_events
-from system.sed_scores import sed_scores
+from system.scoring.bootstrap import drawn_sources
+from system.scoring.event_intervals import EventSums, event_intervals
+from system.scoring.events import EventPredictions, decode, event_probabilities, score_events
+from system.scoring.sed_scores import sed_scores
 
 CLASSES = ("dog", "rain", "siren")
 SCORES = (

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from system.checkpoint import load_checkpoint
-from system.evaluation import PROBABILITY_FLOOR, Predictions, score
 from system.experiment import scored, train_and_report
-from system.temperature import GREATEST, LEAST, fit_temperature, losses
+from system.scoring.predictions import PROBABILITY_FLOOR, Predictions
+from system.scoring.scenes import score
+from system.scoring.temperature import GREATEST, LEAST, fit_temperature, losses
 from tests import tiny
 
 

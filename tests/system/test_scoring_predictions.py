@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from system.errors import FormatError
-from system.evaluation import Predictions, score
-from tests.system.test_evaluation import GROUPS, made_up
+from system.scoring.predictions import Predictions
+from system.scoring.scenes import score
+from tests.system.test_scoring_scenes import GROUPS, made_up
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -18,15 +18,15 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
 from system.data.folds import Event
 from system.errors import DataError, FormatError
-from system.evaluation import Predictions
-from system.events import (
+from system.scoring.events import (
     EventPredictions,
     choose_thresholds,
     decode,
     event_probabilities,
     score_events,
 )
-from system.sed_scores import sed_scores
+from system.scoring.predictions import Predictions
+from system.scoring.sed_scores import sed_scores
 
 CLASSES = ("dog", "rain", "siren")
 GROUPS = {"a": "real", "s4": "unseen"}
