@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from submission.board import resampling
 from submission.board.resampling import SCORES, SourceSums, holm, jackknife_interval, p_value, source_sums
-from system import evaluation
+from system.scoring import bootstrap
 
 CLASSES = 3
 
@@ -45,7 +45,7 @@ def test_a_class_of_one_segment_counts_and_one_of_none_does_not() -> None:
 
 def test_the_bootstrap_is_that_of_scores_json() -> None:
     draws = resampling.bootstrap([[sums(0)]], seed=3)[0]
-    expected = evaluation.bootstrap(*segments(0), seed=3)
+    expected = bootstrap.bootstrap(*segments(0), seed=3)
     for score in ("accuracy", "log_loss"):
         assert resampling.percentile_interval(draws[score]) == pytest.approx(expected[score])
 

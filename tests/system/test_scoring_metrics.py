@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 from sklearn.metrics import balanced_accuracy_score
 
-from system import metrics
+from system.scoring import metrics
 
 SCORES = np.array(
     [
