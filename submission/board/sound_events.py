@@ -69,7 +69,8 @@ def event_board(
     if by not in SCORES:
         raise ConfigError("--by: " + unknown("score of sound events", by, SCORES))
     systems, specs = _read(items, backend)
-    truth = _truth([spec if data_root is None else spec.changed(root=data_root) for spec in specs])
+    moved = specs if data_root is None else [spec.changed(root=data_root) for spec in specs]
+    truth = _truth(list(dict.fromkeys(moved)))
     keys, units, unit = _recordings(systems, truth)
     events = {name: clip.events or () for name, clip in truth.items()}
     sums = [_sums(system, keys, unit, events) for system in systems]
@@ -92,17 +93,13 @@ def event_board(
                 "form": systems[i].form,
                 "place": place,
                 "scores": {name: _defined(value) for name, value in points[i].items()},
-                "interval": {name: interval_of(values) if draws else None for name, values in _of(draws, i, points[i])},
+                "interval": {name: interval_of(draws[i][name]) if draws else None for name in points[i]},
                 "values": dict(systems[i].costs),
             }
             for place, i in enumerate(order, 1)
         ],
         "neighbours": _neighbours(order, systems, points, draws) if draws else [],
     }
-
-
-def _of(draws: Sequence[Scores] | None, i: int, point: Mapping[str, float]) -> Sequence[tuple[str, np.ndarray]]:
-    return list(draws[i].items()) if draws else [(name, np.empty(0)) for name in point]
 
 
 def _read(items: Sequence[Item], backend: str | None) -> tuple[list[Heard], list[DataSpec]]:
@@ -115,12 +112,12 @@ def _read(items: Sequence[Item], backend: str | None) -> tuple[list[Heard], list
                 raise RunError(f"{one.folder / PREDICTIONS} does not exist; {one.made_by} writes it")
             name = item.name or f"{item.path}" + (f" ({one.form})" if len(stored) > 1 else "")
             systems.append(Heard(name, one.form, one.costs, EventRows.read(one.folder)))
-    return systems, list(dict.fromkeys(specs))
+    return systems, specs
 
 
 def _truth(specs: Sequence[DataSpec]) -> dict[str, Clip]:
     """File name -> clip of the test fold, which must be the same in all of `specs`."""
-    found = [{clip.filename: clip for clip in DATASETS[spec.dataset](spec, 0).test} for spec in dict.fromkeys(specs)]
+    found = [{clip.filename: clip for clip in DATASETS[spec.dataset](spec, 0).test} for spec in specs]
     first = {name: (clip.events, clip.source) for name, clip in found[0].items()}
     for spec, other in zip(specs, found, strict=True):
         if {name: (clip.events, clip.source) for name, clip in other.items()} != first:

@@ -207,6 +207,8 @@ def test_other_annotations_are_another_test_fold(data: DataSpec, tmp_path: Path)
     shutil.copytree(data.root or "", copied)
     again = run(tmp_path / "b", data.changed(root=str(copied)), answers(1.0))
     assert len(event_board([Item.parse(str(path)) for path in (first, again)])["systems"]) == 2
+    both = [Item.parse(str(path)) for path in (first, again)]
+    assert len(event_board(both, data_root=data.root)["systems"]) == 2, "wherever the data set has moved"
     header, _, *others = (copied / "events.csv").read_text().splitlines(keepends=True)
     (copied / "events.csv").write_text("".join([header, *others]))
     refused(ConfigError, "the test folds differ", [first, again])
