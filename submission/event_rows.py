@@ -1,4 +1,4 @@
-"""What a run on sound events answered, as its files have it: decisions of segments, and sounds in time."""
+"""What a run on sound events answered, as its files have it: decisions of segments, and events in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from system.scoring.predictions import read_columns
 
 @dataclass(frozen=True)
 class EventRows:
-    """Answers for n segments, and the sounds that follow from what was decided."""
+    """Answers for n segments, and the events that follow from what was decided."""
 
     classes: tuple[str, ...]
     filename: tuple[str, ...]
@@ -26,7 +26,7 @@ class EventRows:
     device: tuple[str, ...]
     decided: tuple[str, ...]  # classes joined by `|`, "" where none is heard
     probabilities: np.ndarray  # (n, classes) float, which do not sum to 1
-    sounds: tuple[tuple[str, ...], ...]  # filename, device, onset, offset (seconds), label
+    events: tuple[tuple[str, ...], ...]  # filename, device, onset, offset (seconds), label
 
     def __len__(self) -> int:
         return len(self.filename)
@@ -48,11 +48,11 @@ class EventRows:
         heard = set(zip(found.filename, found.device, strict=True))
         return cls(
             found.classes, found.filename, found.segment, found.device, found.predicted, found.probabilities,
-            tuple(_sounds(folder / "events.csv", heard, known)),
+            tuple(_event_list(folder / "events.csv", heard, known)),
         )  # fmt: skip
 
 
-def _sounds(path: Path, heard: Container[tuple[str, str]], classes: Container[str]) -> list[tuple[str, ...]]:
+def _event_list(path: Path, heard: Container[tuple[str, str]], classes: Container[str]) -> list[tuple[str, ...]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)

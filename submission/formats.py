@@ -32,7 +32,7 @@ from submission.meta_keys import (
     measured,
     meta,
 )
-from submission.schema import SOUNDS, Each, Kind, Leaf, Many, Measure, PackageFormat, Schema
+from submission.schema import EVENT_LIST, Each, Kind, Leaf, Many, Measure, PackageFormat, Schema
 from system.editions import EDITIONS, Edition
 from system.registry import Registry
 
@@ -203,11 +203,11 @@ FORMATS.add("own_events")(
     PackageFormat(
         task="events",
         folder="own/{label}",
-        outputs={"": "{label}.output.csv", SOUNDS: "{label}.events.csv"},
+        outputs={"": "{label}.output.csv", EVENT_LIST: "{label}.events.csv"},
         report="own/{team}.technical_report.pdf",
         key_columns=("filename", "segment", "device"),
         label_column="event_labels",
-        sound_columns=("filename", "device", "onset", "offset", "event_label"),
+        event_columns=("filename", "device", "onset", "offset", "event_label"),
         meta=meta(
             DESCRIPTION_2022, SIZES_OWN, EVENT_RESULTS,
             task={

@@ -49,7 +49,7 @@ class Many:
 
 Schema = Union[Leaf, Each, Many, dict[str, "Schema"]]  # noqa: UP007 (evaluated at import)
 
-SOUNDS = "sounds"  # the part of a package's tables that lists sounds in time
+EVENT_LIST = "event_list"  # the part of a package's tables that lists sound events in time
 LABEL_PART = r"[A-Za-z0-9][A-Za-z0-9-]*"  # no underscore: it separates the parts
 DRAFT_MARK = "DRAFT"  # the file at the top of a draft, and the first word of its name in meta.yaml
 MAX_INDEX = 4  # systems of one team, and the largest last part of a label
@@ -84,7 +84,7 @@ class PackageFormat:
     also_in: str | None = None  # regular expression of further folders a label may stand in
     key_columns: tuple[str, ...] = ("filename",)  # together unique in the table
     label_column: str = "scene_label"  # then one probability column per class
-    sound_columns: tuple[str, ...] = ()  # of the table `SOUNDS`; the last is one class
+    event_columns: tuple[str, ...] = ()  # of the table `EVENT_LIST`; the last is one class
     listed_names: bool = False  # True: file names as the list has them; False: without their folder
     delimiter: str = "\t"
     code: str | None = None  # who writes the further files: a key of CODE in submission/inference/code.py
@@ -101,7 +101,7 @@ class PackageFormat:
     @property
     def events(self) -> bool:
         """Whether a row may name several classes or none, and sounds are listed in time."""
-        return SOUNDS in self.outputs
+        return EVENT_LIST in self.outputs
 
     @property
     def label_pattern(self) -> str:

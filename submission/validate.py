@@ -111,11 +111,11 @@ def _check_system(
 ) -> list[Fault]:
     from submission.checks.agreement import check_agreement
     from submission.checks.code import check_code
+    from submission.checks.event_list import check_event_list, decided
     from submission.checks.fault import Fault
     from submission.checks.meta import check_meta, read_meta
-    from submission.checks.sounds import check_sounds, decided
     from submission.checks.table import check_table, limited
-    from submission.schema import SOUNDS
+    from submission.schema import EVENT_LIST
 
     faults: list[Fault] = []
     meta_file = f"{folder}/{layout.meta_name.format(label=label)}"
@@ -139,11 +139,11 @@ def _check_system(
     for part, name in outputs.items():
         if name not in members or classes is None or (table := members.read(name)) is None:
             continue
-        if part != SOUNDS:
+        if part != EVENT_LIST:
             faults += limited(name, check_table(name, table, layout, classes, expected, rules.evaluation_pattern))
             heard = decided(table, layout) if layout.events else None
         elif heard is not None:
-            faults += limited(name, check_sounds(name, table, layout, classes, heard))
+            faults += limited(name, check_event_list(name, table, layout, classes, heard))
     return faults + check_code(label, members, layout, rules, classes or ())
 
 

@@ -151,7 +151,7 @@ def _sums(system: Heard, keys: Sequence[Key], unit: np.ndarray, events: Mapping[
     surest = np.zeros((len(keys), len(rows.classes)))
     np.maximum.at(surest, clip, rows.probabilities)
     found: dict[Key, list[Event]] = {key: [] for key in keys}
-    for filename, device, onset, offset, label in rows.sounds:
+    for filename, device, onset, offset, label in rows.events:
         found[filename, device].append(Event(float(onset), float(offset), label))
     annotated = [events[name] for name, _ in keys]
     pairs = list(zip(annotated, found.values(), strict=True))

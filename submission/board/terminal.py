@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 WIDTH = 170  # columns of the table where there is no terminal
+COSTS = {"params": "params", "macs": "MACs", "total_bytes": "bytes"}  # quantity -> column
 PLURALS = {"known device": "devices", "known city": "cities"}
 
 
@@ -21,15 +23,9 @@ def show(board: Mapping[str, Any]) -> None:
 
     console = _console()
     points, extra = board["rule"]["points"], board["rule"]["score"] is None
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("#", justify="right")
-    for name in ("system", "model"):
-        table.add_column(name, overflow="fold")
-    for name in (*([points] if extra else []), "accuracy %", "log loss", "macro log loss", "params", "MACs", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _systems([*([points] if extra else []), "accuracy %", "log loss", "macro log loss"])
     for row in board["systems"]:
         interval = row["interval"]["bootstrap"]
-        costs = [row["values"].get(key) for key in ("params", "macs", "total_bytes")]
         table.add_row(
             str(row["place"] or "-"),
             Text(row["name"]),
@@ -38,7 +34,7 @@ def show(board: Mapping[str, Any]) -> None:
             with_interval(row["accuracy"], interval["accuracy"], 100, 1),
             with_interval(row["log_loss"], interval["log_loss"], 1, 3),
             f"{row['log_loss_macro']:.3f}",
-            *("-" if value is None else f"{value:,.0f}" for value in costs),
+            *_costs(row),
         )
     console.print(
         f"{board['n']:,} segments of {board['clips']:,} clips, {len(board['classes'])} classes; ranked "
@@ -72,28 +68,20 @@ def show(board: Mapping[str, Any]) -> None:
 
 def show_events(board: Mapping[str, Any]) -> None:
     """Print a board of sound events on the terminal."""
-    from rich.box import SIMPLE
-    from rich.table import Table
     from rich.text import Text
 
     from submission.board.sound_events import SCORES
 
     console = _console()
     told = {score: shown for score, shown in SCORES.items() if score in board["systems"][0]["scores"]}
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("#", justify="right")
-    for name in ("system", "model"):
-        table.add_column(name, overflow="fold")
-    for name in (*(shown.label for shown in told.values()), "params", "MACs", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _systems([shown.label for shown in told.values()])
     for row in board["systems"]:
-        costs = [row["values"].get(key) for key in ("params", "macs", "total_bytes")]
         table.add_row(
             str(row["place"]),
             Text(row["name"]),
             Text(row["form"]),
             *(_defined(row["scores"][score], row["interval"][score]) for score in told),
-            *("-" if value is None else f"{value:,.0f}" for value in costs),
+            *_costs(row),
         )
     recordings = counted(board["clips"], "recording")
     console.print(
@@ -110,6 +98,25 @@ def show_events(board: Mapping[str, Any]) -> None:
             for score, shown in told.items()
         )
         console.print(f"{pair['better']} - {pair['next']}: {differences}", markup=False, soft_wrap=True)
+
+
+def _systems(scores: Sequence[str]) -> Table:
+    """A table with a line for each system, still empty."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("#", justify="right")
+    for name in ("system", "model"):
+        table.add_column(name, overflow="fold")
+    for name in (*scores, *COSTS.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _costs(row: Mapping[str, Any]) -> list[str]:
+    values = (row["values"].get(key) for key in COSTS)
+    return ["-" if value is None else f"{value:,.0f}" for value in values]
 
 
 def _console() -> Console:

@@ -14,7 +14,7 @@ from submission.evaluation_set import Listed
 from submission.event_rows import EventRows
 from submission.packing.predict import Predict
 from submission.packing.systems import Part, System, combined
-from submission.schema import SOUNDS, PackageFormat
+from submission.schema import EVENT_LIST, PackageFormat
 from system.editions import Edition
 from system.scoring.predictions import Predictions, floored
 
@@ -44,7 +44,7 @@ def event_tables(layout: PackageFormat, answers: EventRows) -> dict[str, bytes]:
     keys = zip(answers.filename, answers.segment.tolist(), answers.device, answers.decided, strict=True)
     rows = ((*key, *values) for key, values in zip(keys, answers.probabilities.tolist(), strict=True))
     columns = (*layout.key_columns, layout.label_column, *answers.classes)
-    return {"": _as_table(layout, columns, rows), SOUNDS: _as_table(layout, layout.sound_columns, answers.sounds)}
+    return {"": _as_table(layout, columns, rows), EVENT_LIST: _as_table(layout, layout.event_columns, answers.events)}
 
 
 def _by_split(system: System, evaluation: Listed, predict: Predict) -> dict[str, np.ndarray]:

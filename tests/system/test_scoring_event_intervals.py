@@ -12,8 +12,9 @@ from sklearn.metrics import average_precision_score
 from system.data.folds import Event
 from system.scoring.bootstrap import drawn_sources
 from system.scoring.event_intervals import EventSums, event_intervals
-from system.scoring.events import EventPredictions, decode, event_probabilities, score_events
+from system.scoring.events import EventPredictions, score_events
 from system.scoring.sed_scores import sed_scores
+from tests.system.test_scoring_events import made_up
 
 CLASSES = ("dog", "rain", "siren")
 SCORES = (
@@ -24,30 +25,14 @@ SCORES = (
 )
 
 
-def made_up(clips: int = 60, seed: int = 0) -> tuple[EventPredictions, dict[str, tuple[Event, ...]]]:
+def one_source_each(clips: int = 60, seed: int = 0) -> tuple[EventPredictions, dict[str, tuple[Event, ...]]]:
     """Five seconds each, every clip a source of its own."""
-    generator = np.random.default_rng(seed)
-    n = 5 * clips
-    label = generator.random((n, 3)) < (0.4, 0.2, 0.1)
-    filename = tuple(f"{i // 5}.wav" for i in range(n))
-    predictions = EventPredictions(
-        classes=CLASSES,
-        filename=filename,
-        segment=np.arange(n) % 5,
-        device=("a",) * n,
-        label=label,
-        source=filename,
-        probabilities=event_probabilities(generator.normal(size=(n, 3)) + 2.0 * label - 1.0),
-        thresholds=np.full(3, 0.5),
-        seconds=1.0,
-    )
-    annotated = {name: tuple(decode(label[rows], predictions.segment[rows], CLASSES, 1.0))
-                 for name, _, rows in predictions.clips()}  # fmt: skip
-    return predictions, annotated
+    predictions, annotated = made_up(5 * clips, seed)
+    return replace(predictions, source=predictions.filename), annotated
 
 
 def test_the_counts_of_the_clips_add_up_to_the_scores() -> None:
-    predictions, annotated = made_up()
+    predictions, annotated = one_source_each()
     scores, counts = sed_scores(predictions.classes, predictions.beside(annotated))
     for kind, values in counts.items():
         assert values.shape == (60, 4)
@@ -70,7 +55,7 @@ def test_a_draw_has_the_average_precision_of_clips_that_count_several_times() ->
 
 
 def test_intervals_hold_the_scores_and_are_deterministic() -> None:
-    predictions, annotated = made_up()
+    predictions, annotated = one_source_each()
     found = score_events(predictions, annotated, "test", {"a": "real"})
     low, high = found["interval"]["mAP"]
     assert low < found["mAP"] < high
@@ -81,11 +66,11 @@ def test_intervals_hold_the_scores_and_are_deterministic() -> None:
 
 
 def test_clips_of_one_source_are_drawn_together() -> None:
-    predictions, annotated = made_up()
+    predictions, annotated = one_source_each()
     coarse = replace(predictions, source=tuple(f"place-{int(name[:-4]) % 3}" for name in predictions.filename))
-    alone = replace(predictions, source=("one",) * len(predictions.source))
+    single = replace(predictions, source=("one",) * len(predictions.source))
     fine, wide, none = (
-        score_events(version, annotated, "test", {"a": "real"})["interval"] for version in (predictions, coarse, alone)
+        score_events(version, annotated, "test", {"a": "real"})["interval"] for version in (predictions, coarse, single)
     )
     for kind, name in SCORES:
         assert none[kind][name][0] == none[kind][name][1], "a single source is always drawn"
@@ -94,7 +79,7 @@ def test_clips_of_one_source_are_drawn_together() -> None:
 
 
 def test_the_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    predictions, annotated = made_up(2000, seed=9)
+    predictions, annotated = one_source_each(2000, seed=9)
     _, counts = sed_scores(predictions.classes, predictions.beside(annotated))
     hits, reference, found, _ = counts["event_based"].sum(axis=0)
     truth = 2 * hits / (reference + found)  # of so many clips the score of all

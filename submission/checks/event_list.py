@@ -1,4 +1,4 @@
-"""Is a list of sounds in time well formed, and does it say what the table of segments beside it decided?"""
+"""Is a list of sound events well formed, and does it say what the table of segments beside it decided?"""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def decided(content: bytes, layout: PackageFormat) -> set[Key]:
     return found
 
 
-def check_sounds(
+def check_event_list(
     file: str, content: bytes, layout: PackageFormat, classes: tuple[str, ...], heard: set[Key]
 ) -> Iterator[Fault]:
-    """Faults of a list of sounds, found only as they are asked for. `heard`: see `decided`."""
-    lines, rows, whole = yield from read_rows(file, content, layout.delimiter, layout.sound_columns)
+    """Faults of a list of sound events, found only as they are asked for. `heard`: see `decided`."""
+    lines, rows, whole = yield from read_rows(file, content, layout.delimiter, layout.event_columns)
     listed: set[Key] = set()
     ends: dict[Key, float] = {}
     for line, (filename, device, onset, offset, label) in sorted(zip(lines, rows, strict=True), key=_onset):
