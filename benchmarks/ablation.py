@@ -6,8 +6,10 @@
 
 One network and one recipe (--config) without any augmentation, average or teacher; the same with each of TRICKS alone;
 with all of them; and with all but one. All have the same number of passes. Scores are of the validation part, as they
-are there to choose by; the mean over --seeds, of which each draws its own validation part. Runs are folders under
---out, and the same command goes on where it stopped. ablation.md and .json are written beside them.
+are there to choose by, at the temperature that fits it best; each of --seeds draws its own, and the rows of all are
+taken together. Intervals are a bootstrap over clips, paired with what the trick is added to or taken out of. Runs are
+folders under --out, and the same command goes on where it stopped: whole seeds first, so that what is there when it is
+stopped can be compared by fewer --seeds. ablation.md, .json and .png are written beside them.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
-from benchmarks.side_by_side import ROOT, Job, make
+from benchmarks.ablation_report import markdown, plot
+from benchmarks.side_by_side import ROOT, Job, PerClip, differences, gathered, make
 from system.augment.table import AUGMENTATIONS, NOTHING
 from system.errors import ConfigError, guarded
-from system.files import read_json, write_json, write_text
+from system.files import read_json, write_json, write_text, write_with
 from system.options import needs_validation
 from system.runs import load_experiment
 
@@ -71,33 +74,15 @@ def cases(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def scored(runs: Sequence[Path]) -> dict[str, float]:
-    """Means over seeds of what the validation part tells."""
+def compared(runs: Sequence[Path], base: Sequence[Path]) -> dict[str, Any]:
+    """Scores of the validation parts of all seeds, and how they differ from those of `base`, with intervals."""
     found = [read_json(run / "best" / "scores.json", "this command") for run in runs]
+    several = "thresholds" in found[0]
+    mine, theirs = (gathered([PerClip.read(run / "validation.csv", several) for run in each]) for each in (runs, base))
     return {
-        **{key: sum(each["validation"][key] for each in found) / len(found) for key in ("accuracy", "log_loss")},
+        **differences(mine, theirs), "clips": len(mine.filename),
         "seconds": sum(each["train_seconds"] for each in found) / len(found),
-        "n": found[0]["validation"]["n"],
-    }
-
-
-def markdown(results: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
-    lines = [
-        "| trick | added alone: accuracy | log loss | seconds | taken out alone: accuracy | log loss | seconds |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-        f"| none, or all | {_cells(results['plain'], None)} | {_cells(results['all'], None)} |",
-    ]
-    for name in names:
-        alone, without = results[f"plain + {name}"], results[f"all - {name}"]
-        lines.append(f"| {name} | {_cells(alone, results['plain'])} | {_cells(without, results['all'])} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cells(row: Mapping[str, float], base: Mapping[str, float] | None) -> str:
-    def cell(key: str) -> str:
-        return f"{row[key]:.3f}" + ("" if base is None else f" ({row[key] - base[key]:+.3f})")
-
-    return f"{cell('accuracy')} | {cell('log_loss')} | {row['seconds']:.0f}"
+    }  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -110,18 +95,25 @@ def run(args: argparse.Namespace) -> None:
     }  # fmt: skip
     jobs = {
         name: [
-            Job(root / name.replace(" ", "_") / f"s{seed}", args.config, {**settings, **given, "seed": seed})
+            Job(root / name.replace(" ", "_") / f"s{seed}", args.config, {**settings, **given, "seed": seed},
+                validation=True)
             for seed in range(args.seeds)
         ]
         for name, settings in cases(chosen).items()
+    }  # fmt: skip
+    make([runs[seed] for seed in range(args.seeds) for runs in jobs.values()], args.workers, args.device)
+    folders = {name: [each.folder for each in runs] for name, runs in jobs.items()}
+    results = {
+        name: compared(mine, folders["all" if name.startswith("all - ") else "plain"]) for name, mine in folders.items()
     }
-    make([each for runs in jobs.values() for each in runs], args.workers, args.device)
-    results = {name: scored([each.folder for each in runs]) for name, runs in jobs.items()}
     table = markdown(results, list(chosen))
     write_text(root / "ablation.md", table)
     write_json(root / "ablation.json", {"epochs": args.epochs, "fold": args.fold, "seeds": args.seeds, **results})
+    clips = results["plain"]["clips"]
+    title = f"{root.name}: validation parts of {args.seeds} seeds, {clips} clips"
+    write_with(root / "ablation.png", lambda path: plot(results, list(chosen), title, path))
     print(table)
-    print(f"validation parts of {results['plain']['n']} segments, {args.seeds} seeds; {root}/ablation.md and .json")
+    print(f"validation parts of {args.seeds} seeds, {clips} clips in all; {root}/ablation.md, .json and .png")
 
 
 def main(argv: list[str]) -> None:

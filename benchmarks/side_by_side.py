@@ -13,18 +13,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from system.data.folds import LABEL_SEPARATOR
 from system.errors import RunError
 from system.options import add_common_options, add_experiment_options, experiment
 from system.progress import progress
 from system.runs import check_same
-from system.scoring.predictions import Predictions
+from system.scoring.metrics import yes_no
+from system.scoring.predictions import Predictions, read_columns
 
 ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES = 2000
@@ -38,6 +40,7 @@ class Job:
     config: Path | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     backend: str | None = None
+    validation: bool = False  # also write FOLDER/validation.csv, the predictions of the validation part
 
     def options(self) -> list[str]:
         """What the command is told of the experiment."""
@@ -60,6 +63,9 @@ class Job:
             todo.append(["system/run.py", "train", "--run", str(self.folder), *self.options()])
         if self.backend and not (self.folder / "quant" / self.backend / "parity.json").is_file():
             todo.append(["quant/run.py", "qat", "--run", str(self.folder), "--backend", self.backend])
+        heard = self.folder / "validation.csv"
+        if self.validation and not heard.is_file():
+            todo.append(["system/run.py", "evaluate", "--run", str(self.folder), "--predictions", str(heard)])
         return todo
 
 
@@ -97,9 +103,10 @@ def make(jobs: Sequence[Job], workers: int, device: str) -> None:
     failures = []
     with progress("runs", len(todo), unit="runs") as step, ThreadPoolExecutor(workers) as pool:
         try:
-            for job, failed in zip(todo, pool.map(one, todo), strict=True):
-                step(1, note=str(job.folder))
-                failures += [failed] if failed else []
+            running = {pool.submit(one, job): job for job in todo}
+            for done in as_completed(running):
+                step(1, note=str(running[done].folder))
+                failures += [failed] if (failed := done.result()) else []
         except KeyboardInterrupt:
             stopped.set()
             for process in started:
@@ -113,25 +120,32 @@ def make(jobs: Sequence[Job], workers: int, device: str) -> None:
 
 @dataclass(frozen=True)
 class PerClip:
-    """What the clips of one test fold add to the scores."""
+    """What the clips of one part add to the scores. Of sound events each class is an answer of its own, yes or no."""
 
     filename: tuple[str, ...]
-    right: np.ndarray  # (clips, classes) rows decided as their label, by label
-    rows: np.ndarray  # (clips, classes)
-    loss: np.ndarray  # (clips,) sum over rows, in nats
+    right: np.ndarray  # (clips, answers) rows decided as their label, by label
+    rows: np.ndarray  # (clips, answers)
+    loss: np.ndarray  # (clips,) sum over rows and their answers, in nats
 
     @classmethod
-    def read(cls, path: Path) -> PerClip:
-        """From a predictions.csv."""
-        predictions = Predictions.read_csv(path)
-        names = sorted(set(predictions.filename))
-        clip = np.array([names.index(name) for name in predictions.filename])
-        label = np.array([predictions.classes.index(name) for name in predictions.label])
-        right, rows = np.zeros((2, len(names), len(predictions.classes)))
-        np.add.at(rows, (clip, label), 1.0)
-        np.add.at(right, (clip, label), (predictions.probabilities.argmax(axis=1) == label).astype(float))
-        p = np.maximum(predictions.probabilities[np.arange(len(label)), label], 1e-15)
-        return cls(tuple(names), right, rows, np.bincount(clip, -np.log(p), len(names)))
+    def read(cls, path: Path, several: bool = False) -> PerClip:
+        """From a predictions.csv; `several`: of sound events, which are decided here at a probability of one half."""
+        if several:
+            heard = read_columns(path)
+            true = np.array([[name in label.split(LABEL_SEPARATOR) for name in heard.classes] for label in heard.label])
+            answer, decided = yes_no(true), yes_no(heard.probabilities >= 0.5)
+            p = np.where(true, heard.probabilities, 1 - heard.probabilities)
+        else:
+            scenes = heard = Predictions.read_csv(path)
+            answer = np.array([[heard.classes.index(name)] for name in heard.label])
+            decided = scenes.probabilities.argmax(axis=1)[:, None]
+            p = np.take_along_axis(scenes.probabilities, answer, axis=1)
+        names, clip = np.unique(heard.filename, return_inverse=True)
+        right, rows = np.zeros((2, len(names), len(heard.classes) * (1 + several)))
+        np.add.at(rows, (clip[:, None], answer), 1.0)
+        np.add.at(right, (clip[:, None], answer), (decided == answer).astype(float))
+        loss = -np.log(np.maximum(p, 1e-15)).sum(axis=1)
+        return cls(tuple(names.tolist()), right, rows, np.bincount(clip, loss, len(names)))
 
     def scores(self, weight: np.ndarray) -> np.ndarray:
         """(resamples, clips) of how often each clip is drawn -> (resamples, 2): macro accuracy, log loss."""
@@ -148,7 +162,21 @@ def pooled(parts: Sequence[PerClip]) -> PerClip:
     """
     if any(part.filename != parts[0].filename for part in parts):
         raise RunError("two runs of one fold were tested on different clips, so that they cannot be pooled")
-    return PerClip(parts[0].filename, *(sum(getattr(part, key) for part in parts) for key in ("right", "rows", "loss")))
+    return gathered(parts)
+
+
+def gathered(parts: Sequence[PerClip]) -> PerClip:
+    """Several trainings, each heard on some of the clips: the rows of a clip are those of all that heard it."""
+    names = sorted({name for part in parts for name in part.filename})
+    place = {name: number for number, name in enumerate(names)}
+    right, rows = np.zeros((2, len(names), parts[0].rows.shape[1]))
+    loss = np.zeros(len(names))
+    for part in parts:
+        mine = [place[name] for name in part.filename]
+        right[mine] += part.right
+        rows[mine] += part.rows
+        loss[mine] += part.loss
+    return PerClip(tuple(names), right, rows, loss)
 
 
 def joined(parts: Sequence[PerClip]) -> PerClip:

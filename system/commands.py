@@ -125,7 +125,10 @@ def evaluate(args: argparse.Namespace) -> None:
         part: logits_of(network, getattr(data, part), checkpoint.mean, checkpoint.std)
         for part in scored_parts(data, args.part)
     }
-    show_scores(scored(data, args.part, logits, scoring, checkpoint.decoding)[1], str(args.run))
+    predictions, scores = scored(data, args.part, logits, scoring, checkpoint.decoding)
+    if args.predictions:
+        predictions.write_csv(args.predictions)
+    show_scores(scores, str(args.run))
 
 
 def predict(args: argparse.Namespace) -> None:

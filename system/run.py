@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
                    "tenth of its learning rate)")  # fmt: skip
     p = command(evaluate, "score a run's float model again from its checkpoint", run=True)
     p.add_argument("--part", choices=("validation", "test"), default="validation", help="(default: validation)")
+    p.add_argument("--predictions", type=Path, metavar="FILE.csv", help="write the probabilities of its segments, too")
     p = command(predict, "label recordings by a run or an ONNX file, one line per segment or event, or embed them")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, metavar="runs/NAME", help="label by the float network of a run")

@@ -170,10 +170,14 @@ def test_float_and_integers_and_predict_decide_by_the_same_medians(
     assert (refit.thresholds, refit.median_window) == (first.thresholds, 3)
 
 
-def test_commands(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TINYSCENE_CACHE", str(run.parent / "cache"))
-    system_run.main(["evaluate", "--run", str(run), "--part", "test", "--device", "cpu"])
+    again = ["--part", "test", "--predictions", str(tmp_path / "again.csv"), "--device", "cpu"]
+    system_run.main(["evaluate", "--run", str(run), *again])
     said = capsys.readouterr().out
+    assert (tmp_path / "again.csv").read_bytes() == (run / "best/predictions.csv").read_bytes()
     assert f"mAP {read(run / 'best/scores.json')['mAP']:.4f}" in said
     assert "event based: F1" in said
     names = [f"{number}.wav" for number in (1, 4)]  # a high tone, and nothing; both were tested on

@@ -291,7 +291,9 @@ def test_without_a_validation_part_the_whole_training_fold_is_trained_on(
     assert parity["validation"]["exported"] == "trained"
     assert parity["float_vs_int8"]["float"]["log_loss"] == pytest.approx(scores["log_loss"], rel=1e-4)
     call(submission.pack.main, "--edition", "own", "--run", whole, "--draft", "--out", root / "out" / "whole")
-    call(system.run.main, "evaluate", "--run", whole, "--part", "test", "--device", "cpu")
+    again = ["--part", "test", "--predictions", root / "again.csv", "--device", "cpu"]
+    call(system.run.main, "evaluate", "--run", whole, *again)
+    assert (root / "again.csv").read_bytes() == (whole / "best/predictions.csv").read_bytes()
     refused = "data.validation_share: .* chooses on a validation part"
     with pytest.raises(ConfigError, match=refused):
         call(system.run.main, "evaluate", "--run", whole, "--device", "cpu")

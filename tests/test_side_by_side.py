@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import ablation, accuracy, accuracy_report
-from benchmarks.side_by_side import Job, PerClip, differences, joined, make, pooled
+from benchmarks import ablation, ablation_report, accuracy, accuracy_report
+from benchmarks.side_by_side import Job, PerClip, differences, gathered, joined, make, pooled
 from system.augment.table import AUGMENTATIONS, names_of
 from system.errors import RunError
 from system.scoring.predictions import Predictions
@@ -76,6 +77,38 @@ def test_trainings_of_one_fold_are_pooled_by_clip(tmp_path: Path) -> None:
         pooled([one, joined([one, one])])
 
 
+def test_a_clip_brings_the_rows_of_all_trainings_that_heard_it(tmp_path: Path) -> None:
+    """Validation parts of two seeds overlap: a clip in both is one clip of the bootstrap, not two."""
+    one, other = (fake_run(tmp_path / f"{seed}.csv", 0.7, seed) for seed in (0, 1))
+    keys = ("right", "rows", "loss")
+    first = PerClip(one.filename[:40], *(getattr(one, key)[:40] for key in keys))
+    second = PerClip(other.filename[20:][::-1], *(getattr(other, key)[20:][::-1] for key in keys))
+    both = gathered([first, second])
+    assert both.filename == one.filename
+    for key in keys:
+        expected = np.array(getattr(one, key))
+        expected[20:40] += getattr(other, key)[20:40]
+        expected[40:] = getattr(other, key)[40:]
+        assert getattr(both, key) == pytest.approx(expected), key
+
+
+def test_each_class_of_a_sound_event_is_an_answer_of_its_own(tmp_path: Path) -> None:
+    from system.learning.objectives import log_loss_and_accuracy
+    from system.scoring.events import EventPredictions
+
+    label = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=bool)
+    logits = np.array([[2.0, -1.0], [0.5, -0.5], [-3.0, 0.2], [-0.1, 4.0]])
+    clips = ("b.wav", "b.wav", "a.wav", "c.wav")
+    EventPredictions(
+        ("x", "y"), clips, np.array([0, 1, 0, 0]), ("a",) * 4, label, clips, 1 / (1 + np.exp(-logits)),
+        thresholds=np.full(2, 0.3), seconds=1.0,
+    ).write_csv(tmp_path / "one.csv")  # fmt: skip
+    part = PerClip.read(tmp_path / "one.csv", several=True)
+    assert part.filename == ("a.wav", "b.wav", "c.wav")
+    accuracy, log_loss = part.scores(np.ones((1, 3)))[0]
+    assert (log_loss, accuracy) == pytest.approx(log_loss_and_accuracy(logits, label, "events"))
+
+
 def test_scores_are_those_of_the_run(tmp_path: Path) -> None:
     from system.scoring.scenes import score
 
@@ -99,6 +132,11 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     (tmp_path / "quant" / "brevitas" / "parity.json").write_text("{}")
     assert job.commands() == []
     make([job], 2, "cpu")
+    job = replace(job, validation=True)
+    heard = str(tmp_path / "validation.csv")
+    assert job.commands() == [["system/run.py", "evaluate", "--run", str(tmp_path), "--predictions", heard]]
+    (tmp_path / "validation.csv").write_text("")
+    assert job.commands() == []
 
 
 def test_a_finished_run_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -178,6 +216,29 @@ def test_every_augmentation_is_tried_and_none_is_in_the_plain_training() -> None
     recipe = AugmentSpec(**{key: value for row in AUGMENTATIONS.values() for key, value in row.usual.items()})
     plain = {key.removeprefix("augment."): value for key, value in ablation.PLAIN.items() if "augment." in key}
     assert names_of(recipe.changed(**plain)) == []
+
+
+def test_a_trick_is_compared_with_what_it_is_added_to_over_all_seeds(tmp_path: Path) -> None:
+    cases = ("plain", "plain + gain", "all - gain")
+    folders = {name: [tmp_path / name / f"s{seed}" for seed in (0, 1)] for name in cases}
+    for place, (name, right) in enumerate(zip(folders, (0.5, 0.9, 0.7), strict=True)):
+        for seed, folder in enumerate(folders[name]):
+            (folder / "best").mkdir(parents=True)
+            (folder / "best" / "scores.json").write_text(f'{{"train_seconds": {seed + 1}}}')
+            fake_run(folder / "validation.csv", right, 10 * place + seed)
+    found = {name: ablation.compared(runs, folders["plain"]) for name, runs in folders.items()}
+    assert found["plain"]["accuracy"]["difference"] == 0
+    assert found["plain"]["seconds"] == 1.5
+    gain = found["plain + gain"]["accuracy"]
+    assert 0.25 < gain["difference"] < 0.55
+    assert gain["difference_interval"][0] > 0.2
+    assert found["plain + gain"]["clips"] == 60
+    results = {"all": found["plain"], **found}
+    table = ablation_report.markdown(results, ["gain"]).splitlines()
+    assert table[2].count("[") == table[3].count("[") == 4
+    assert f"| gain | {gain['difference']:+.3f} [" in table[3]
+    ablation_report.plot(results, ["gain"], "two seeds", tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_networks_that_differ_between_folds_show_the_least_and_the_most() -> None:
