@@ -156,12 +156,14 @@ def print_variants(args: argparse.Namespace, which: str, train: bool = False) ->
     """The run's network, quantized anew by --backend in each of the ways to compare."""
     from quant.backend import load_backend
     from quant.check import table
-    from quant.variants import VARIANTS, best, cells, compare_variants
+    from quant.variants import ONLY_TRAINED, VARIANTS, best, cells, compare_variants
     from system.dataset import prepare
     from system.registry import unknown
 
     if which not in VARIANTS:
         raise ConfigError(f"--compare: {unknown('comparison', which, VARIANTS)}")
+    if which in ONLY_TRAINED and not train:
+        raise ConfigError(f"--compare {which}: they differ in how they are trained; add --train")
     checkpoint, spec = opened(args)
     data = prepare(spec.data, spec.features, spec.seed)
     rows = compare_variants(
@@ -241,7 +243,7 @@ def main(argv: list[str]) -> None:
         if name == "diagnose":
             p.add_argument("--segments", type=int, default=64, metavar="N", help="to watch the layers on (default: 64)")
             p.add_argument(
-                "--compare", metavar="WHAT", help="portable, repairs, bits or scales: several ways to quantize"
+                "--compare", metavar="WHAT", help="ways to quantize: portable, repairs, bits, scales or teachers"
             )
             p.add_argument("--train", action="store_true", help="with --compare: train each on, quant.epochs long")
         p.set_defaults(call=call)

@@ -20,7 +20,7 @@ from quant.diagnose import decibels
 from quant.qat import calibrated, calibration_inputs, deployable, trained
 from system.checkpoint import Checkpoint
 from system.dataset import PreparedData
-from system.learning.objectives import log_loss_and_accuracy
+from system.learning.objectives import TASKS, log_loss_and_accuracy
 from system.progress import progress
 from system.training import logits_of
 
@@ -40,7 +40,14 @@ VARIANTS: dict[str, dict[str, Changes]] = {
         "4, ends 8": {"weight_bits": 4, "layer_bits": {"stem*": 8, "head*": 8}},
     },
     "scales": {"largest weight": {"learned_scales": False}, "learned": {"learned_scales": True}},
+    "teachers": {
+        "labels": {"distill_weight": 0.0},
+        "half the float": {"distill_weight": 0.5, "distill_temperature": 1.0},
+        "the float": {"distill_weight": 1.0, "distill_temperature": 1.0},
+        "the float at 2": {"distill_weight": 1.0, "distill_temperature": 2.0},
+    },
 }
+ONLY_TRAINED = ("teachers",)  # what changes nothing before training
 
 
 def compare_variants(
@@ -80,6 +87,7 @@ def compare_variants(
                 "weights": weights,
                 "scores": scored(found),
                 "snr": {part: ratio(in_float[part], found[part]) for part in parts},
+                "divergence": {part: divergence(in_float[part], found[part], data.task) for part in parts},
                 "parameter_bytes": parameter_bytes(deployed, backend.parameter_bits(quantized)),
             }
             step(1)
@@ -90,6 +98,13 @@ def ratio(in_float: np.ndarray, quantized: np.ndarray) -> float:
     """Signal to quantization noise of logits, in decibels."""
     noise = np.square(quantized.astype(np.float64) - in_float).sum()
     return decibels(float(np.square(in_float.astype(np.float64)).sum()), float(noise))
+
+
+def divergence(in_float: np.ndarray, quantized: np.ndarray, task: str) -> float:
+    """Kullback-Leibler, nats a segment, of quantized answers from those of float; (n, classes) logits of both."""
+    chosen = TASKS[task]
+    shares = chosen.shares(torch.from_numpy(in_float).double(), 1.0)
+    return float(chosen.distance(torch.from_numpy(quantized).double(), shares, 1.0))
 
 
 def parameter_bytes(network: nn.Module, bits: Mapping[str, int]) -> int:
@@ -111,4 +126,5 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found |= {f"{part} {key.replace('_', ' ')}": f"{scores[key]:.4f}" for key in ("accuracy", "log_loss")}
         if "snr" in row:
             found[f"{part} logits, dB"] = f"{row['snr'][part]:.1f}"
+            found[f"{part} divergence"] = f"{row['divergence'][part]:.2g}"
     return found | ({"weight and bias bytes": f"{row['parameter_bytes']:,}"} if "parameter_bytes" in row else {})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quant.bias_correction import correct_bias, means
 from quant.equalize import by_input, chains, equalize, scales
 from quant.layers import QuantConv
-from quant.variants import ratio
+from quant.variants import divergence, ratio
 from system.models.network import Network
 from system.models.reparam import deploy
 from system.spec import QuantSpec
@@ -142,3 +142,17 @@ def test_bias_correction_wins_where_weights_are_coarse() -> None:
         for correct in (False, True)
     )
     assert corrected > plain + 1
+
+
+@pytest.mark.parametrize("task", ["scene", "events"])
+def test_answers_diverge_by_their_probabilities_not_their_logits(task: str) -> None:
+    in_float, quantized = np.random.default_rng(0).normal(size=(2, 7, 3))
+    if task == "scene":
+        p, q = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (in_float, quantized))
+        expected = (p * np.log(p / q)).sum(axis=1).mean()
+        assert divergence(in_float, in_float + 5, task) == pytest.approx(0, abs=1e-12)
+    else:
+        p, q = (1 / (1 + np.exp(-x)) for x in (in_float, quantized))
+        expected = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    assert divergence(in_float, quantized, task) == pytest.approx(expected)
+    assert divergence(in_float, in_float, task) == pytest.approx(0, abs=1e-12)

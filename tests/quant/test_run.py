@@ -165,6 +165,11 @@ def test_ways_to_quantize_side_by_side(run: Path, capsys: pytest.CaptureFixture[
     assert eight > four
     main(["diagnose", "--run", str(run), "--compare", "scales", "--train", *settings])
     assert "learned" in capsys.readouterr().out
+    main(["diagnose", "--run", str(run), "--compare", "teachers", "--train", *settings])
+    out = capsys.readouterr().out
+    assert all(0 < apart < 1 for apart in numbers("validation divergence", out))
+    with pytest.raises(ConfigError, match="--compare teachers: they differ in how they are trained; add --train"):
+        main(["diagnose", "--run", str(run), "--compare", "teachers"])
     with pytest.raises(ConfigError, match=r"--compare: unknown comparison 'bit'.*did you mean 'bits'"):
         main(["diagnose", "--run", str(run), "--compare", "bit"])
     with pytest.raises(ConfigError, match="no layers that can be quantized one at a time"):
