@@ -87,12 +87,12 @@ def export_deployment(args: argparse.Namespace) -> None:
     from quant.deployment.microcontroller import write_c
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
-    from system.prediction.onnx_file import recorded_temperature
+    from system.prediction import recorded
 
     checkpoint, spec = opened(args)
     folder = args.run / "quant" / args.backend
     integer, whole = folder / "int8.onnx", folder / "whole.onnx"
-    checkpoint = replace(checkpoint, temperature=spec.temperature or recorded_temperature(folder, checkpoint))
+    checkpoint = replace(checkpoint, temperature=spec.temperature or recorded.temperature(folder, checkpoint))
     if args.whole:
         found = write_whole(checkpoint, integer, whole)
         print(

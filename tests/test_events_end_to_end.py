@@ -158,13 +158,15 @@ def test_float_and_integers_and_predict_decide_by_the_same_medians(
         (row["filename"], float(row["onset"]), float(row["offset"]), row["label"]) for row in table(best / "events.csv")
     ]
     expected = {(row["filename"], 0.2 * int(row["segment"])): row["predicted"] or "-" for row in written[integers]}
-    for model in ("int8.onnx", "whole.onnx"):
-        system_run.main(["predict", "--model", str(integers / model), *sounds])
+    shutil.copy(integers / "int8.onnx", tmp_path / "copy.onnx")
+    for model in (integers / "int8.onnx", integers / "whole.onnx", tmp_path / "copy.onnx"):
+        run = common[:2] if model.parent == tmp_path else []  # a copy is found in its run, with how it decides
+        system_run.main(["predict", "--model", str(model), *run, *sounds])
         printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         found = {(Path(row[0]).name, float(row[1])): row[2] for row in printed}
         agree = [found[name, round(start, 1)] == label for (name, start), label in expected.items()]
         assert len(found) == len(expected)
-        assert np.mean(agree) == 1.0 if model == "int8.onnx" else np.mean(agree) > 0.95, model
+        assert np.mean(agree) > 0.95 if model.name == "whole.onnx" else np.mean(agree) == 1.0, model
     system_run.main(["train", "--refit", "all", *common])
     first, refit = (load_checkpoint(tmp_path / "r" / place / "model.safetensors") for place in ("best", "refit/best"))
     assert (refit.thresholds, refit.median_window) == (first.thresholds, 3)

@@ -23,13 +23,13 @@ from system.errors import RunError
 from system.features import LogMel
 from system.files import write_with
 from system.onnx_float import INPUT, OUTPUT
+from system.prediction import recorded
 from system.prediction.onnx_file import (
     BATCH,
     PROBABILITIES,
     WAVEFORM,
     Description,
     path_probabilities,
-    with_recorded_decoding,
 )
 from system.progress import progress
 
@@ -132,7 +132,7 @@ def write_whole(checkpoint: Checkpoint, integer: Path, path: Path) -> Difference
 
     Raises RunError where it is not what python computes.
     """
-    checkpoint = with_recorded_decoding(integer.parent, checkpoint)
+    checkpoint = recorded.with_decoding(integer.parent, checkpoint)
     model = whole_model(checkpoint, integer)
     found: list[Difference] = []
 

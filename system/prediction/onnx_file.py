@@ -23,11 +23,10 @@ from system.data.decoding import Damaged, OnDamage, read_mono, recordings_in, re
 from system.data.folds import LABEL_SEPARATOR
 from system.errors import ConfigError, RunError
 from system.features import LogMel
-from system.files import read_json
 from system.onnx_float import INPUT, OUTPUT
+from system.prediction import recorded
 from system.prediction.label_lines import as_field, labelling
 from system.prediction.raw_stream import Pcm, stream_blocks
-from system.runs import first_run
 from system.scoring.events import event_probabilities, over_time
 from system.scoring.predictions import probabilities_of
 
@@ -144,9 +143,9 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
         )
     checkpoint = load_checkpoint(folder / "best" / "model.safetensors")
     if path.stem != FLOAT:
+        home = recorded.folder_of(path, folder)
         checkpoint = replace(
-            with_recorded_decoding(path.parent, checkpoint),
-            temperature=recorded_temperature(path.parent, checkpoint),
+            recorded.with_decoding(home, checkpoint), temperature=recorded.temperature(home, checkpoint)
         )
     spec = checkpoint.spec
     shapes = [value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())]
@@ -154,33 +153,6 @@ def of_run(path: Path, session: Any, run: Path | None) -> Classifier:
     if shapes[0] != expected or shapes[1] not in ([classes], [None]):
         raise RunError(f"{path}: expected the network of {folder}, {expected} to [{classes}], found {shapes}")
     return Classifier(Description.of(checkpoint), lambda batch: path_probabilities(session, checkpoint, batch))
-
-
-def recorded_temperature(folder: Path, checkpoint: Checkpoint) -> float:
-    """That of the quantized network in `folder`; of the float one where none was fitted."""
-    scores = recorded_scores(folder, checkpoint)
-    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
-
-
-def with_recorded_decoding(folder: Path, checkpoint: Checkpoint) -> Checkpoint:
-    """With thresholds and median window of the scores of the quantized network in `folder`, if it was scored."""
-    scores = recorded_scores(folder, checkpoint)
-    if "thresholds" not in scores:
-        return checkpoint
-    thresholds = tuple(scores["thresholds"][name] for name in checkpoint.classes)
-    window = scores.get("median_window", 1)  # older scores know no medians
-    return replace(checkpoint, thresholds=thresholds, median_window=window)
-
-
-def recorded_scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """scores.json of the quantized network in `folder`, empty where it has none: of no run, or not scored yet.
-
-    A refit (system/refit.py) has those of its first training.
-    """
-    if checkpoint.spec.data.refit:
-        folder = first_run(folder.resolve().parents[1], checkpoint.spec) / "quant" / folder.name
-    path = folder / "scores.json"
-    return read_json(path, "python quant/run.py qat") if path.is_file() else {}
 
 
 def path_probabilities(

@@ -1,0 +1,48 @@
+"""How a quantized network decides, as it was found when it was scored: the scores.json beside its integer file."""
+
+from __future__ import annotations
+
+import filecmp
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from system.checkpoint import Checkpoint
+from system.files import read_json
+from system.runs import first_run
+
+
+def folder_of(path: Path, run: Path) -> Path:
+    """Where the scores of an integer file are: beside it, or in the folder of `run` that it is a copy from."""
+    if not (path.parent / "scores.json").is_file():
+        for original in sorted((run / "quant").glob(f"*/*{path.suffix}")):
+            if filecmp.cmp(original, path, shallow=False):
+                return original.parent
+    return path.parent
+
+
+def temperature(folder: Path, checkpoint: Checkpoint) -> float:
+    """That of the quantized network in `folder`; of the float one where none was fitted."""
+    scores = _scores(folder, checkpoint)
+    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
+
+
+def with_decoding(folder: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """With thresholds and median window of the scores of the quantized network in `folder`, if it was scored."""
+    scores = _scores(folder, checkpoint)
+    if "thresholds" not in scores:
+        return checkpoint
+    thresholds = tuple(scores["thresholds"][name] for name in checkpoint.classes)
+    window = scores.get("median_window", 1)  # older scores know no medians
+    return replace(checkpoint, thresholds=thresholds, median_window=window)
+
+
+def _scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """scores.json of the quantized network in `folder`, empty where it has none: of no run, or not scored yet.
+
+    A refit (system/refit.py) has those of its first training.
+    """
+    if checkpoint.spec.data.refit:
+        folder = first_run(folder.resolve().parents[1], checkpoint.spec) / "quant" / folder.name
+    path = folder / "scores.json"
+    return read_json(path, "python quant/run.py qat") if path.is_file() else {}
