@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
 from system.errors import guarded
 
-OF_SCENES = ("weights", "html", "reference", "measured", "common")  # options that sound events have not
+OF_SCENES = ("weights", "reference", "measured", "common")  # options that sound events have not
 TASKS = {False: "one class for each recording", True: "sound events"}
 ARGUMENTS = """\
 Each R is a run folder, or a file: predictions.csv as a run holds it, or output.csv as DCASE asks for it, whose
@@ -73,34 +75,33 @@ def main(argv: Sequence[str]) -> int:
     if events:
         if given := [name for name in OF_SCENES if getattr(args, name)]:
             raise ConfigError(f"--{given[0].rstrip('s')}: is for scenes, and these runs are on sound events")
-        board = event_board(items, args.by, args.seed or 0, args.backend, args.data_root)
-        if args.json:
-            print(json.dumps([board], indent=2))
-        else:
-            show_events(board)
-        return 0
-    rule = with_weights(rule_of(edition) if edition else rule_by(args.by or "log_loss"), args.weights)
-    systems = load_systems(items, args.backend, args.reference, args.common)
-    measured = read_measured(args.measured, systems, list(QUANTITIES)) if args.measured else {}
-    found = boards(systems, rule, measured, args.seed or 0, args.common, args.data_root)
+        found = [event_board(items, args.by, args.seed or 0, args.backend, args.data_root)]
+    else:
+        rule = with_weights(rule_of(edition) if edition else rule_by(args.by or "log_loss"), args.weights)
+        systems = load_systems(items, args.backend, args.reference, args.common)
+        measured = read_measured(args.measured, systems, list(QUANTITIES)) if args.measured else {}
+        found = boards(systems, rule, measured, args.seed or 0, args.common, args.data_root)
     if args.json:
         print(json.dumps(found, indent=2))
     else:
         for board in found:
-            show(board)
+            (show_events if events else show)(board)
     if args.html:
-        import shlex
-
-        from submission.board.page import page
-        from system import __version__
-        from system.files import write_text
-        from system.runs import git_commit
-
         title = f"Leaderboard: {edition.title}" if edition else "Leaderboard"
-        command = shlex.join(["python", "submission/leaderboard.py", *argv])
-        write_text(args.html, page(found, title, command, f"TinyScene {__version__}, commit {git_commit()}"))
-        print(f"{args.html}: everything on one page", file=sys.stderr)
+        write_page(args.html, found, title, shlex.join(["python", "submission/leaderboard.py", *argv]), events)
     return 0
+
+
+def write_page(path: Path, found: Sequence[Mapping[str, Any]], title: str, command: str, events: bool) -> None:
+    from submission.board.page import events_page, page
+    from system import __version__
+    from system.files import write_text
+    from system.runs import git_commit
+
+    versions = f"TinyScene {__version__}, commit {git_commit()}"
+    text = events_page(found[0], title, command, versions) if events else page(found, title, command, versions)
+    write_text(path, text)
+    print(f"{path}: everything on one page", file=sys.stderr)
 
 
 if __name__ == "__main__":

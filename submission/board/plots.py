@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from submission.board.rules import QUANTITIES
+from submission.board.rules import Quantity
 from system.page.figure import ACCENT, INK, SECOND, svg
 
 Values = Mapping[str, Any]
 WIDTH = 10.0  # inches
 ROW = 0.42  # inches of each system's line
+ABREAST = 3  # panels beside each other at most
 WIDE = 10  # largest to smallest cost, from which on their axis is logarithmic
 LONGEST = 34  # characters of a name beside an axis
 
@@ -28,31 +29,52 @@ def _numbered(rows: Sequence[Values]) -> list[str]:
     return [f"{row['place'] or '–'}  {short(row['name'])}" for row in rows]
 
 
-def interval_plot(rows: Sequence[Values], prefix: str) -> str:
-    """Accuracy and log loss of every system with both intervals."""
+def interval_plot(rows: Sequence[Values], quantities: Mapping[str, Quantity], prefix: str) -> str:
+    """Some scores of every system with all their intervals."""
 
     def draw(figure: Figure) -> str:
-        axes = figure.subplots(1, 2, sharey=True)
-        for panel, (score, factor, label) in zip(
-            axes, (("accuracy", 100, "macro accuracy (%)"), ("log_loss", 1, "log loss (nats)")), strict=True
-        ):
+        panels = _panels(figure, len(quantities))
+        for panel, (score, quantity) in zip(panels, quantities.items(), strict=True):
             for y, row in enumerate(rows):
-                _interval(panel, y + 0.14, row["interval"]["jackknife"][score], factor, SECOND, 1.5)
-                _interval(panel, y, row["interval"]["bootstrap"][score], factor, ACCENT, 3.5)
-                panel.plot(factor * row[score], y, "o", color=ACCENT, markersize=7)
-            panel.set_xlabel(label)
+                if row[score] is None:
+                    continue
+                if "jackknife" in row["interval"]:
+                    _interval(panel, y + 0.14, row["interval"]["jackknife"][score], quantity.factor, SECOND, 1.5)
+                _interval(panel, y, row["interval"]["bootstrap"][score], quantity.factor, ACCENT, 3.5)
+                panel.plot(quantity.factor * row[score], y, "o", color=ACCENT, markersize=7)
+            panel.set_xlabel(quantity.headed)
             panel.grid(axis="x")
-        axes[0].set_yticks(range(len(rows)), _numbered(rows))
-        axes[0].set_ylim(len(rows) - 0.5, -0.5)
-        axes[1].plot([], [], color=ACCENT, linewidth=3.5, marker="o", markersize=7, label="score, bootstrap interval")
-        axes[1].plot([], [], color=SECOND, linewidth=1.5, label="jackknife interval")
+        panels[0].set_yticks(range(len(rows)), _numbered(rows))
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+        panels[-1].plot(
+            [], [], color=ACCENT, linewidth=3.5, marker="o", markersize=7, label="score, bootstrap interval"
+        )
+        if any("jackknife" in row["interval"] for row in rows):
+            panels[-1].plot([], [], color=SECOND, linewidth=1.5, label="jackknife interval")
         figure.legend(loc="outside upper right", ncols=2)
         return "; ".join(
-            f"{row['name']}: accuracy {100 * row['accuracy']:.1f} %, log loss {row['log_loss']:.3f} nats"
+            f"{row['name']}: "
+            + ", ".join(quantities[score].told(row[score]) for score in quantities if row[score] is not None)
             for row in rows
         )
 
-    return svg(draw, prefix, "Accuracy and log loss of each system with 95 % intervals", (WIDTH, 1.3 + ROW * len(rows)))
+    title = "Scores of each system with 95 % intervals: " + ", ".join(each.label for each in quantities.values())
+    return svg(draw, prefix, title, (WIDTH, _rows(quantities) * (1.3 + ROW * len(rows))))
+
+
+def _panels(figure: Figure, count: int) -> list[Axes]:
+    """So many panels with the systems' names on the left, at most `ABREAST` in a row."""
+    columns = min(count, ABREAST)
+    grid = figure.subplots(-(-count // columns), columns, sharey=True, squeeze=False)
+    for panel in grid.flat:
+        panel.xaxis.set_major_locator(MaxNLocator(12 // columns))  # or numbers would touch
+    for unused in grid.flat[count:]:
+        unused.set_visible(False)
+    return list(grid.flat[:count])
+
+
+def _rows(quantities: Collection[str]) -> int:
+    return -(-len(quantities) // ABREAST)
 
 
 def _interval(
@@ -62,26 +84,28 @@ def _interval(
         panel.hlines(y, factor * interval[0], factor * interval[1], color=colour, linewidth=width)
 
 
-def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
-    """Accuracy against size and MACs; None if fewer than two systems tell one of them."""
+def cost_plot(rows: Sequence[Values], score: str, quantity: Quantity, prefix: str) -> str | None:
+    """A score against size and MACs; None if fewer than two systems tell one of them."""
     wanted = (("total_bytes", 1e3, "model size (kB, 1 kB = 1000 bytes)"), ("macs", 1e6, "MACs per segment (millions)"))
-    panels = [(key, unit, label) for key, unit, label in wanted if sum(key in row["values"] for row in rows) > 1]
+    told = [row for row in rows if row[score] is not None]
+    panels = [(key, unit, label) for key, unit, label in wanted if sum(key in row["values"] for row in told) > 1]
     if not panels:
         return None
 
     def draw(figure: Figure) -> str:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        told = []
+        words = []
         for panel, (key, unit, label) in zip(axes, panels, strict=True):
-            shown = [row for row in rows if key in row["values"]]
+            shown = [row for row in told if key in row["values"]]
             costs = [row["values"][key] / unit for row in shown]
-            shares = [100 * row["accuracy"] for row in shown]
-            for row, x, y in zip(shown, costs, shares, strict=True):
-                interval = row["interval"]["bootstrap"]["accuracy"]
+            heights = [quantity.factor * row[score] for row in shown]
+            for row, x, y in zip(shown, costs, heights, strict=True):
+                interval = row["interval"]["bootstrap"][score]
                 if interval:
-                    panel.vlines(x, 100 * interval[0], 100 * interval[1], color=ACCENT, linewidth=1.2)
+                    low, high = (quantity.factor * edge for edge in interval)
+                    panel.vlines(x, low, high, color=ACCENT, linewidth=1.2)
                 panel.plot(x, y, "o", color=ACCENT, markersize=7)
-                told.append(f"{row['name']}: {x:,.2f} in {label}, accuracy {y:.1f} %")
+                words.append(f"{row['name']}: {x:,.2f} in {label}, {quantity.told(row[score])}")
             if max(costs) > WIDE * min(costs):
                 panel.set_xscale("log")
                 panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -91,11 +115,11 @@ def cost_plot(rows: Sequence[Values], prefix: str) -> str | None:
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
             panel.set_xlabel(label)
             panel.grid()
-            _number(panel, [str(row["place"] or "–") for row in shown], list(zip(costs, shares, strict=True)))
-        axes[0].set_ylabel("macro accuracy (%)")
-        return "; ".join(told)
+            _number(panel, [str(row["place"] or "–") for row in shown], list(zip(costs, heights, strict=True)))
+        axes[0].set_ylabel(quantity.headed)
+        return "; ".join(words)
 
-    return svg(draw, prefix, "Accuracy against the cost of each system; numbers are ranks", (WIDTH, 3.8))
+    return svg(draw, prefix, f"Cost and {quantity.label} of each system; numbers are ranks", (WIDTH, 3.8))
 
 
 def _number(panel: Axes, numbers: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
@@ -108,30 +132,31 @@ def _number(panel: Axes, numbers: Sequence[str], points: Sequence[tuple[float, f
         panel.annotate(number, point, xytext=offset, textcoords="offset points", ha=side, fontweight="bold")
 
 
-def difference_plot(pairs: Sequence[Values], scores: Sequence[str], prefix: str) -> str:
+def difference_plot(pairs: Sequence[Values], quantities: Mapping[str, Quantity], prefix: str) -> str:
     """What each system is ahead of the next one in some scores, with intervals."""
 
     def draw(figure: Figure) -> str:
-        axes = figure.subplots(1, len(scores), sharey=True)
-        told = []
-        for panel, score in zip(axes, scores, strict=True):
-            quantity = QUANTITIES[score]
-            factor, unit = quantity.factor, "points" if quantity.unit == "%" else quantity.unit
+        panels, words = _panels(figure, len(quantities)), []
+        for panel, (score, quantity) in zip(panels, quantities.items(), strict=True):
+            unit = "points" if quantity.unit == "%" else quantity.unit
             panel.axvline(0, color=INK, linewidth=1)
             for y, pair in enumerate(pairs):
                 values = pair[score]
+                if values["difference"] is None:
+                    continue
                 sure = values["p_holm"] < 0.05
-                low, high = (factor * edge for edge in values["interval"])
-                panel.hlines(y, low, high, color=ACCENT, linewidth=3)
+                _interval(panel, y, values["interval"], quantity.factor, ACCENT, 3)
                 panel.plot(
-                    factor * values["difference"], y, "o" if sure else "D", color=ACCENT, markersize=8,
+                    quantity.factor * values["difference"], y, "o" if sure else "D", color=ACCENT, markersize=8,
                     markerfacecolor=ACCENT if sure else "none", markeredgewidth=1.8,
                 )  # fmt: skip
-                told.append(f"{pair['better']} minus {pair['next']}: {factor * values['difference']:+.3f} {unit}")
-            panel.set_xlabel(f"difference in {quantity.label} ({unit})")
+                apart = f"{quantity.label} {quantity.factor * values['difference']:+.3f} {unit}".rstrip()
+                words.append(f"{pair['better']} minus {pair['next']}: {apart}")
+            panel.set_xlabel(f"difference in {quantity.label}" + (f" ({unit})" if unit else ""))
             panel.grid(axis="x")
-        axes[0].set_yticks(range(len(pairs)), [f"{short(p['better'])}\n– {short(p['next'])}" for p in pairs])
-        axes[0].set_ylim(len(pairs) - 0.5, -0.5)
-        return "; ".join(told)
+        panels[0].set_yticks(range(len(pairs)), [f"{short(p['better'])}\n– {short(p['next'])}" for p in pairs])
+        panels[0].set_ylim(len(pairs) - 0.5, -0.5)
+        return "; ".join(words)
 
-    return svg(draw, prefix, "Differences between neighbours in the ranking", (WIDTH, 1.1 + 1.5 * ROW * len(pairs)))
+    height = _rows(quantities) * (1.1 + 1.5 * ROW * len(pairs))
+    return svg(draw, prefix, "Differences between neighbours in the ranking", (WIDTH, height))

@@ -29,6 +29,15 @@ class Quantity:
     def text(self, value: float) -> str:
         return f"{self.factor * value:,.{self.digits}f}"
 
+    @property
+    def headed(self) -> str:
+        """`log loss (nats)`"""
+        return self.label + (f" ({self.unit})" if self.unit else "")
+
+    def told(self, value: float) -> str:
+        """`log loss 0.512 nats`"""
+        return f"{self.label} {self.text(value)} {self.unit}".rstrip()
+
 
 QUANTITIES = {  # the scores that can rank on their own come first
     "accuracy": Quantity("accuracy", "%", 100, 1),

@@ -14,6 +14,7 @@ import numpy as np
 
 from submission.board import resampling
 from submission.board.places import lists_only
+from submission.board.rules import Quantity
 from submission.board.systems import EVENTS, PREDICTIONS, Item, stored_models
 from submission.event_rows import EventRows
 from system.data.folds import DATASETS, Clip, Event
@@ -29,17 +30,19 @@ Values = dict[str, Any]
 Key = tuple[str, str]  # file name, device: a recording as it was heard
 
 
-class Shown(NamedTuple):
-    label: str
-    higher_is_better: bool = True
-
-
-SCORES = {  # dotted path in scores.json; the first ranks unless another is asked for
-    "mAP": Shown("mAP"),
-    "segment_based.f1": Shown("seconds: F1"),
-    "segment_based.error_rate": Shown("seconds: error rate", higher_is_better=False),
-    "event_based.f1": Shown("events: F1"),
-    "event_based.error_rate": Shown("events: error rate", higher_is_better=False),
+SCORES = {  # dotted path in scores.json -> whether higher is better; the first ranks unless another is asked for
+    "mAP": True,
+    "segment_based.f1": True,
+    "segment_based.error_rate": False,
+    "event_based.f1": True,
+    "event_based.error_rate": False,
+}
+QUANTITIES = {
+    "mAP": Quantity("mAP", digits=3),
+    "segment_based.f1": Quantity("seconds: F1", digits=3),
+    "segment_based.error_rate": Quantity("seconds: error rate", digits=3),
+    "event_based.f1": Quantity("events: F1", digits=3),
+    "event_based.error_rate": Quantity("events: error rate", digits=3),
 }
 
 
@@ -78,10 +81,10 @@ def event_board(
     if by not in points[0]:
         raise ConfigError(f"--by {by}: the tags of this data set have no time; expected {', '.join(points[0])}")
     draws = draws_of(sums, seed) if units > 1 else None
-    sign = -1 if SCORES[by].higher_is_better else 1
+    sign = -1 if SCORES[by] else 1
     order = sorted(range(len(systems)), key=lambda i: (np.isnan(points[i][by]), sign * points[i][by]))
     return {
-        "rule": {"text": f"by {by}", "score": by, "higher_is_better": SCORES[by].higher_is_better},
+        "rule": {"text": f"by {by}", "score": by, "higher_is_better": SCORES[by]},
         "clips": len(keys),
         "sources": units,
         "unit": "recording" if units == len(keys) else "source",
@@ -92,8 +95,8 @@ def event_board(
                 "name": systems[i].name,
                 "form": systems[i].form,
                 "place": place,
-                "scores": {name: _defined(value) for name, value in points[i].items()},
-                "interval": {name: interval_of(draws[i][name]) if draws else None for name in points[i]},
+                **{name: _defined(value) for name, value in points[i].items()},
+                "interval": {"bootstrap": {name: interval_of(draws[i][name]) if draws else None for name in points[i]}},
                 "values": dict(systems[i].costs),
             }
             for place, i in enumerate(order, 1)

@@ -70,17 +70,17 @@ def show_events(board: Mapping[str, Any]) -> None:
     """Print a board of sound events on the terminal."""
     from rich.text import Text
 
-    from submission.board.sound_events import SCORES
+    from submission.board.sound_events import QUANTITIES
 
     console = _console()
-    told = {score: shown for score, shown in SCORES.items() if score in board["systems"][0]["scores"]}
-    table = _systems([shown.label for shown in told.values()])
+    told = {score: quantity for score, quantity in QUANTITIES.items() if score in board["systems"][0]}
+    table = _systems([quantity.label for quantity in told.values()])
     for row in board["systems"]:
         table.add_row(
             str(row["place"]),
             Text(row["name"]),
             Text(row["form"]),
-            *(_defined(row["scores"][score], row["interval"][score]) for score in told),
+            *(_defined(row[score], row["interval"]["bootstrap"][score]) for score in told),
             *_costs(row),
         )
     recordings = counted(board["clips"], "recording")
@@ -93,9 +93,9 @@ def show_events(board: Mapping[str, Any]) -> None:
     console.print(table)
     for pair in board["neighbours"]:
         differences = ", ".join(
-            f"{shown.label} {_defined(pair[score]['difference'], pair[score]['interval'], '+')} "
+            f"{quantity.label} {_defined(pair[score]['difference'], pair[score]['interval'], '+')} "
             f"(Holm's p = {pair[score]['p_holm']:.3f})"
-            for score, shown in told.items()
+            for score, quantity in told.items()
         )
         console.print(f"{pair['better']} - {pair['next']}: {differences}", markup=False, soft_wrap=True)
 

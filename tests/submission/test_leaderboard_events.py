@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from submission.board.sound_events import SCORES, event_board
+from submission.board.sound_events import QUANTITIES, SCORES, event_board
 from submission.board.systems import Item
 from submission.leaderboard import main
 from system.data.folds import DATASETS
@@ -20,6 +21,7 @@ from system.files import write_csv, write_json, write_yaml
 from system.scoring.events import EventPredictions, decode, event_probabilities, score_events
 from system.spec import DataSpec, ExperimentSpec
 from tests.submission import ranked
+from tests.submission.test_leaderboard_page import HOSTILE, Reader
 
 CLASSES = ("dog", "rain", "siren")
 CLIPS, SECONDS = 40, 5
@@ -93,10 +95,10 @@ def test_scores_and_intervals_are_those_of_scores_json(data: DataSpec, tmp_path:
     (row,) = board["systems"]
     clips = DATASETS["csv"](data, 0).test
     told = score_events(heard, {clip.filename: clip.events or () for clip in clips}, "test", {"a": "real"})
-    assert row["scores"] == pytest.approx(scored(heard, data))
+    assert {score: row[score] for score in SCORES} == pytest.approx(scored(heard, data))
     for score in SCORES:
         kind, _, name = score.rpartition(".")
-        assert row["interval"][score] == (told["interval"][kind] if kind else told["interval"])[name]
+        assert row["interval"]["bootstrap"][score] == (told["interval"][kind] if kind else told["interval"])[name]
     assert (board["clips"], board["sources"], board["unit"]) == (CLIPS, 20, "source")
     assert row["values"]["macs"] == ranked.COSTS["macs"]
 
@@ -129,7 +131,8 @@ def test_classes_may_stand_in_another_order(data: DataSpec, tmp_path: Path) -> N
                      probabilities=heard.probabilities[:, order])  # fmt: skip
     items = [Item.parse(str(run(tmp_path / str(i), data, one))) for i, one in enumerate((heard, turned))]
     first, second = event_board(items)["systems"]
-    assert first["scores"] == pytest.approx(second["scores"])
+    for score in SCORES:
+        assert first[score] == pytest.approx(second[score])
 
 
 def test_every_integer_model_is_a_line_and_a_float_one_where_there_is_none(data: DataSpec, tmp_path: Path) -> None:
@@ -168,6 +171,44 @@ def test_the_command_prints_a_table_or_json(data: DataSpec, tmp_path: Path, caps
     assert [row["name"] for row in board["systems"]] == ["good", "bad"]
 
 
+def test_the_page_shows_what_the_board_says(data: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "good", data, answers(1.5))
+    run(tmp_path / HOSTILE, data, answers(0.2, seed=1), backend=None)
+    words = ["good", HOSTILE, "--html", "board.html"]
+    assert main(words) == 0
+    text = Path("board.html").read_text(encoding="utf-8")
+    assert main(words) == 0
+    assert Path("board.html").read_text(encoding="utf-8") == text
+    page = Reader(text)
+    assert page.faults == []
+    assert page.all("img", "script") == []
+    assert HOSTILE in "".join(page.words)
+    told = " ".join("".join(page.words).split())
+    assert "40 recordings, 3 classes of sound events, 20 sources" in told
+    (first, _) = event_board([Item.parse("good"), Item.parse(HOSTILE)])["systems"]
+    for score, quantity in QUANTITIES.items():
+        assert f"{quantity.label}" in told
+        low, high = first["interval"]["bootstrap"][score]
+        assert f"{first[score]:.3f}{low:.3f} to {high:.3f}" in told
+    assert len(page.all("svg")) == 3, "intervals, costs, differences"
+    assert {attributes["role"] for attributes in page.all("svg")} == {"img"}
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {str(link["href"])[1:] for link in page.all("a")} <= ids
+
+
+def test_a_page_of_one_system_of_one_source(data: DataSpec, tmp_path: Path) -> None:
+    """No interval, no neighbour, no cost to compare."""
+    root = Path(data.root or "")
+    rows = (root / "meta.csv").read_text().splitlines()
+    (root / "meta.csv").write_text("\n".join([rows[0], *(re.sub(r"place-\d+", "here", row) for row in rows[1:])]))
+    alone = run(tmp_path / "alone", data, answers(1.0))
+    assert main([str(alone), "--html", str(tmp_path / "board.html")]) == 0
+    page = Reader((tmp_path / "board.html").read_text(encoding="utf-8"))
+    assert page.faults == []
+    assert len(page.all("svg")) == len(page.all("table")) == 1
+
+
 def test_tags_without_a_time_are_ranked_by_mean_average_precision(data: DataSpec, tmp_path: Path) -> None:
     root = Path(data.root or "")
     (root / "events.csv").unlink()
@@ -178,8 +219,10 @@ def test_tags_without_a_time_are_ranked_by_mean_average_precision(data: DataSpec
     )
     item = Item.parse(str(run(tmp_path / "a", data, answers(1.0))))
     (row,) = event_board([item])["systems"]
-    assert list(row["scores"]) == ["mAP"]
+    assert [score for score in SCORES if score in row] == ["mAP"]
     refused(ConfigError, "no time; expected mAP", [item.path, "--by", "event_based.f1"])
+    assert main([str(item.path), "--html", str(tmp_path / "board.html")]) == 0
+    assert "events: F1" not in (tmp_path / "board.html").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_ranked_is_refused(data: DataSpec, tmp_path: Path) -> None:
@@ -187,7 +230,6 @@ def test_what_cannot_be_ranked_is_refused(data: DataSpec, tmp_path: Path) -> Non
     events = run(tmp_path / "events", data, heard)
     scenes = ranked.run(tmp_path / "scenes", ranked.fold(1.0))
     refused(RunError, "sound events, which are ranked among themselves", [events, scenes])
-    refused(ConfigError, "--html: is for scenes", [events, "--html", tmp_path / "x.html"])
     refused(ConfigError, "--weight: is for scenes", [events, "--weight", "macs=1"])
     refused(ConfigError, "--edition 2022: is of one class for each recording", [events, "--edition", "2022"])
     refused(ConfigError, "--edition own_events: is of sound events", [scenes, "--edition", "own_events"])
