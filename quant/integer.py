@@ -81,10 +81,15 @@ def convolution(
     return y.rounded(torch.round(total.float() * factor.reshape(1, -1, 1, 1)) + y.zero_point)
 
 
+def addends(a: Grid, b: Grid, y: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """What an addition multiplies each integer with, and the constant it adds."""
+    a_ratio, b_ratio = a.scale / y.scale, b.scale / y.scale
+    return a_ratio, b_ratio, y.zero_point - fused_multiply_add(a.zero_point, a_ratio, b_ratio * b.zero_point)
+
+
 def addition(a: Integers, b: Integers, y: Grid) -> Integers:
     """QLinearAdd: fused multiply-adds onto a constant, then round to even."""
-    a_ratio, b_ratio = a.grid.scale / y.scale, b.grid.scale / y.scale
-    constant = y.zero_point - fused_multiply_add(a.grid.zero_point, a_ratio, b_ratio * b.grid.zero_point)
+    a_ratio, b_ratio, constant = addends(a.grid, b.grid, y)
     inner = fused_multiply_add(b.q, b_ratio, constant)
     return y.rounded(torch.round(fused_multiply_add(a.q, a_ratio, inner)))
 

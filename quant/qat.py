@@ -38,6 +38,8 @@ MADE_FROM_IT = (
     "weights.c",
     "weights.h",
     "weights.json",
+    "network.c",
+    "network.h",
     "layers.json",
     "layers.png",
 )

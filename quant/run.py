@@ -70,7 +70,7 @@ def first_exported(args: argparse.Namespace, spec: Any) -> str | None:
 
 
 def export(args: argparse.Namespace) -> None:
-    if args.whole or args.ort or args.c_array:
+    if args.whole or args.ort or args.c_array or args.c_network:
         export_deployment(args)
         return
     from quant.qat import deployable
@@ -83,8 +83,10 @@ def export(args: argparse.Namespace) -> None:
 
 
 def export_deployment(args: argparse.Namespace) -> None:
-    """What --whole, --ort and --c-array ask for, from the backend's int8.onnx."""
-    from quant.deployment.microcontroller import write_c
+    """What --whole, --ort, --c-network and --c-array ask for, from the backend's int8.onnx."""
+    from quant.deployment.c.check import check_network, compiler
+    from quant.deployment.c.export import write_network
+    from quant.deployment.c.weights import write_c
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
     from system.prediction import recorded
@@ -106,6 +108,11 @@ def export_deployment(args: argparse.Namespace) -> None:
             path = source.with_suffix(".ort")
             difference = write_ort(source, path, inputs)
             print(f"{path}: {path.stat().st_size:,} bytes; outputs differ by {difference:.1e} from {source.name}")
+    if args.c_network:
+        memory = write_network(checkpoint, folder)
+        print(f"{folder / 'network.c'} and .h: {memory.constants:,} bytes of constants, {memory.written:,} of memory")
+        tried = check_network(checkpoint, folder, signals(checkpoint)) if compiler() else "no C compiler to try it with"
+        print(f"  {tried}")
     if args.c_array:
         manifest = write_c(folder)
         print(f"{folder / 'weights.c'}, .h and .json: {len(manifest['tensors'])} tensors, {manifest['bytes']:,} bytes, "
@@ -236,7 +243,10 @@ def main(argv: list[str]) -> None:
         if name == "export":
             p.add_argument("--whole", action="store_true", help="whole.onnx: int8.onnx from waveform to probabilities")
             p.add_argument("--ort", action="store_true", help="int8.ort, with --whole also whole.ort: for mobiles")
-            p.add_argument("--c-array", action="store_true", help="weights.c, .h and .json for microcontrollers")
+            p.add_argument(
+                "--c-network", action="store_true", help="network.c and .h: the integers in C99, for any device"
+            )
+            p.add_argument("--c-array", action="store_true", help="weights.c, .h and .json: the parameters alone")
         if name == "check":
             p.add_argument("--beside", type=Path, nargs="+", default=[], metavar="RUN", help="a table with other runs")
             p.add_argument("--portable", action="store_true", help="prove that no product overflows without VNNI")

@@ -11,8 +11,9 @@ import torch
 
 import quant.integer
 from quant.graph import read_graph
+from quant.program import program_of
 from submission.adapt import converted
-from submission.inference.program import program_of
+from submission.inference.integer_model import REAL
 from submission.packing.systems import Part
 from system.checkpoint import load_checkpoint
 from system.errors import RunError
@@ -37,7 +38,7 @@ def packaged(part: Part, classes: Sequence[str]) -> tuple[dict[str, Any], dict[s
     trained = load_checkpoint(run.checkpoint)
     if trained.classes != run.predictions.classes:
         raise RunError(f"{run.checkpoint} and {run.onnx.parent / 'predictions.csv'} have different classes")
-    program = program_of(read_graph(run.onnx))
+    program = program_of(read_graph(run.onnx), REAL)
     front_end = LogMel(trained.spec.features)
     arrays = {**program.tensors, "features.mean": trained.mean, "features.std": trained.std}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from quant import run as commands
-from quant.deployment.microcontroller import write_c
+from quant.deployment.c.weights import write_c
 from quant.deployment.mobile import write_ort
 from quant.deployment.waveform import TOLERANCE, compare, network_inputs, signals, write_whole
 from quant.graph import read_graph

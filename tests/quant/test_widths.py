@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from quant.backend import BACKENDS
-from quant.deployment.microcontroller import stored, write_c
+from quant.deployment.c.weights import stored, write_c
 from quant.factory import QuantLayers
 from quant.graph import LEVELS, fusion, logit_scale, read_graph, session
 from quant.graph_cost import graph_complexity

@@ -12,15 +12,16 @@ import pytest
 import torch
 import torchinfo
 
+from quant import program
 from quant.activations import ACTIVATION_LAYERS
 from quant.backend import load_backend
 from quant.graph import Graph, read_graph, session
 from quant.graph_cost import graph_complexity
 from quant.norms import NORM_LAYERS
+from quant.program import program_of
 from submission.adapt import class_map, counted, with_classes
 from submission.inference.checkpoint import packaged, sources
-from submission.inference.integer_model import Classifier, IntegerNet
-from submission.inference.program import program_of
+from submission.inference.integer_model import INTEGER, MOVES, REAL, Classifier, IntegerNet
 from submission.packing.predict import accumulate
 from submission.packing.systems import Part
 from submission.run_parts import load_run
@@ -37,7 +38,7 @@ from tests.submission.conftest import INDOOR, TINY, write_wav
 
 def net_of(graph: Graph) -> IntegerNet:
     """Through JSON, as a checkpoint keeps it."""
-    program = program_of(graph)
+    program = program_of(graph, REAL)
     tensors = {name: torch.from_numpy(value.copy()) for name, value in program.tensors.items()}
     return IntegerNet(json.loads(json.dumps(program.plain())), tensors).eval()
 
@@ -93,11 +94,16 @@ def test_the_official_checker_counts_what_is_deployed(path: Path) -> None:
     assert stored == costs["weight_bytes"]
 
 
+def test_it_knows_what_programs_are_made_of() -> None:
+    assert set(MOVES) == set(program.MOVES)
+    assert {"Conv", *INTEGER} == set(program.WHOLE)
+
+
 def test_an_operator_it_does_not_know_is_refused(path: Path) -> None:
     graph = read_graph(path)
     graph.model.graph.node[-1].op_type = "Einsum"
     with pytest.raises(RunError, match="Einsum"):
-        program_of(graph)
+        program_of(graph, REAL)
 
 
 def test_a_classifier_hears_what_the_graph_hears(quantized_runs: dict[str, Path], tmp_path: Path) -> None:

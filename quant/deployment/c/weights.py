@@ -1,4 +1,4 @@
-"""The parameters as one C array with a JSON manifest, for microcontrollers that bring their own integer operators.
+"""The parameters as one C array with a JSON manifest, for devices that bring their own integer operators.
 
 `weights.c` and `weights.h` hold the bytes, little-endian, in the order int32, float32, int8, uint8, so that each tensor
 is aligned to its own type and nothing is padded; `weights.json` says where each one is, its shape, and what its

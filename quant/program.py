@@ -1,8 +1,12 @@
-"""An integer ONNX graph as the program that integer_model.py runs: steps, layers and their tensors."""
+"""An integer ONNX graph as a program: steps in order, layers and their tensors, for whatever runs without ONNX Runtime.
+
+Read by the PyTorch module of packages (submission/inference/integer_model.py) and written as C (quant/deployment).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,21 +16,31 @@ from onnx import numpy_helper
 
 from quant.graph import Graph
 from quant.graph_cost import counted
-from submission.inference.integer_model import INPUT, INTEGER, MOVES, OUTPUT, REAL
 from system.errors import RunError
+from system.onnx_float import INPUT, OUTPUT
 
 CONV = {"group": 1, "strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0]}  # ONNX's defaults
-WHOLE = ("Conv", *INTEGER)  # operators that become integer ones where a quantizer follows
+WHOLE = ("Conv", "Add", "Mul", "GlobalAveragePool")  # operators that become integer ones where a quantizer follows
+MOVES = (
+    "Clip", "Concat", "Flatten", "Gather", "Identity", "MaxPool", "ReduceMax", "Reshape", "Shape", "Slice", "Squeeze",
+    "Transpose", "Unsqueeze",
+)  # fmt: skip
+"""Operators that move or compare values: on integers as on reals."""
 
 
 @dataclass
 class Program:
-    """What `IntegerNet` is built from; all but `tensors` are JSON values."""
+    """All but `tensors` and `shapes` are JSON values.
+
+    A step has an `op`, the names of its `inputs` and its `output`; `read`: the grid that each input is read on, where
+    that is not the one it was quantized with; `to`: the quantizer that it ends in; `rectified`: after a ReLU.
+    """
 
     layers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  # name -> (kind, attributes)
     steps: list[dict[str, Any]] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, np.ndarray] = field(default_factory=dict)  # layer.name -> value
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of what steps give, for one segment
 
     def plain(self) -> dict[str, Any]:
         return {"layers": self.layers, "steps": self.steps, "constants": self.constants}
@@ -44,16 +58,16 @@ class Program:
         return output
 
 
-def program_of(graph: Graph) -> Program:
-    """Read a graph of quantized values. Raises RunError for an operator the packaged module does not know."""
-    return _Reader(graph).read()
+def program_of(graph: Graph, known: Collection[str]) -> Program:
+    """Read a graph of quantized values. Raises RunError for an operator on real values that is not `known`."""
+    return _Reader(graph, known).read()
 
 
 class _Reader:
     """Walks the nodes once. `names`: tensor of the graph -> value of the program that stands for it."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.nodes = graph, list(graph.model.graph.node)
+    def __init__(self, graph: Graph, known: Collection[str]) -> None:
+        self.graph, self.nodes, self.known = graph, list(graph.model.graph.node), known
         self.program = Program()
         self.names = {INPUT: INPUT}
         self.integers: dict[str, tuple[str, Any]] = {}  # dequantized tensor -> (integers, grid it is read on)
@@ -79,6 +93,8 @@ class _Reader:
                 self._real(node)
         self.program.step("Identity", [self._value(self.graph.model.graph.output[0].name)], attributes={})
         self.program.steps[-1]["output"] = OUTPUT
+        shapes = self.graph.shapes
+        self.program.shapes = {value: shapes[tensor] for tensor, value in self.names.items() if tensor in shapes}
         return self.program
 
     def _constant(self, tensor: str) -> np.ndarray:
@@ -92,7 +108,7 @@ class _Reader:
             return np.full(inputs[0], fill[0], fill.dtype)
         if node.op_type == "Tile":
             return np.tile(*inputs)
-        raise RunError(f"the packaged module has no constant operator {node.op_type} ({node.name})")
+        raise RunError(f"{node.op_type} ({node.name}) of constants is not known without ONNX Runtime")
 
     def _grid(self, scale: str, zero_point: str) -> tuple[float, float]:
         return float(self._constant(scale)), float(self._constant(zero_point))
@@ -166,7 +182,7 @@ class _Reader:
             equal = {"repeats": 1, "shape": list(ones.shape), "scale": float(scale.flat[0]) * float(ones.flat[0])}
             return self.program.layer("equal", {**attributes, **equal})
         if stored.dtype != np.int8:
-            raise RunError(f"the convolution {node.name} has {stored.dtype} weights, so it cannot be packaged")
+            raise RunError(f"{node.name}: expected weights of int8, as without ONNX Runtime, found {stored.dtype}")
         channels = (len(stored),)
         attributes["repeats"] = self.graph.shapes[node.output[0]][1] // len(stored)
         return self.program.layer(
@@ -181,9 +197,9 @@ class _Reader:
 
     def _real(self, node: onnx.NodeProto) -> None:
         """An operator on real values; one that only moves values may act on integers."""
-        if node.op_type not in REAL:
-            known = ", ".join(sorted({*REAL, "Conv"}))
-            raise RunError(f"the packaged module has no operator {node.op_type} ({node.name}); it has {known}")
+        if node.op_type not in self.known:
+            known = ", ".join(sorted({*self.known, *WHOLE}))
+            raise RunError(f"{node.op_type} ({node.name}) is not known without ONNX Runtime, only {known}")
         inputs = [self._value(name) for name in node.input if name]
         if node.op_type == "LeakyRelu" and (slope := self._learned_slope(node)):
             inputs.append(slope)
@@ -191,7 +207,7 @@ class _Reader:
         self.names[node.output[0]] = result
         if inputs[0] in self.grids:
             if node.op_type not in MOVES:
-                raise RunError(f"the operator {node.op_type} ({node.name}) on integers cannot be packaged")
+                raise RunError(f"{node.op_type} ({node.name}) on integers is not known without ONNX Runtime")
             self.grids[result] = self.grids[inputs[0]]
 
     def _learned_slope(self, node: onnx.NodeProto) -> str | None:

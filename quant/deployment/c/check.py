@@ -1,0 +1,94 @@
+"""network.c compiled on this machine, against the file it was made from."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from quant.deployment.c.export import NAME
+from quant.graph import run_batches, session
+from system.checkpoint import Checkpoint
+from system.errors import RunError
+from system.features import LogMel, log_mel
+from system.prediction.onnx_file import path_probabilities
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
+LEAST_EQUAL = 0.9  # of the logits; a norm's sum in another order rounds a few otherwise
+Function = Callable[[np.ndarray, np.ndarray], None]  # (input, output) of one segment, float32
+
+
+class Agreement(NamedTuple):
+    """`equal`: share of the logits that are those of int8.onnx; `largest`: of a probability from the python path."""
+
+    segments: int
+    equal: float
+    largest: float
+    milliseconds: float  # of a segment, from samples to probabilities
+
+    def __str__(self) -> str:
+        return (
+            f"compiled here, {self.equal:.2%} of the logits of {self.segments} made signals are those of int8.onnx; "
+            f"probabilities from samples on are at most {self.largest:.1e} from the python path, "
+            f"{self.milliseconds:.2f} ms a segment"
+        )
+
+
+def compiler() -> str | None:
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
+
+
+@contextmanager
+def compiled(source: Path, *flags: str) -> Iterator[Callable[[str], Function]]:
+    """Yield a function from a step's name to its C. Raises RunError where there is no compiler, or it refuses."""
+    program = compiler()
+    if program is None:
+        raise RunError(f"{source}: expected a C compiler to try it, found none of {', '.join(COMPILERS)}")
+    with tempfile.TemporaryDirectory() as place:
+        library = Path(place) / "network.so"
+        words = [program, *FLAGS, *flags, "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["nothing was said"]
+            raise RunError(f"{source} does not compile by {program}: {said[0]}")
+        opened = ctypes.CDLL(str(library))
+
+        def step(name: str) -> Function:
+            function, pointer = getattr(opened, f"{NAME}_{name}"), ctypes.POINTER(ctypes.c_float)
+
+            def call(given: np.ndarray, result: np.ndarray) -> None:
+                function(given.ctypes.data_as(pointer), result.ctypes.data_as(pointer))
+
+            return call
+
+        yield step
+
+
+def check_network(checkpoint: Checkpoint, folder: Path, samples: np.ndarray) -> Agreement:
+    """Of (n, samples) signals. Raises RunError if it does not compile, or gives other logits than int8.onnx."""
+    runtime = session(folder / "int8.onnx")
+    features = log_mel(LogMel(checkpoint.spec.features), samples)
+    expected = run_batches(runtime, iter([checkpoint.standardize(features)]))
+    logits, probabilities = np.zeros((2, *expected.shape), np.float32)
+    with compiled(folder / "network.c") as step:
+        network, classify = step("network"), step("classify")
+        for given, result in zip(np.ascontiguousarray(features), logits, strict=True):
+            network(given, result)
+        started = time.perf_counter()
+        for given, result in zip(np.ascontiguousarray(samples), probabilities, strict=True):
+            classify(given, result)
+        seconds = time.perf_counter() - started
+    equal = float((logits == expected).mean())
+    if equal < LEAST_EQUAL:
+        raise RunError(f"{folder / 'network.c'}: expected the logits of int8.onnx, found {equal:.1%} of them equal")
+    apart = np.abs(probabilities - path_probabilities(runtime, checkpoint, samples)).max()
+    return Agreement(len(samples), equal, float(apart), 1e3 * seconds / len(samples))
