@@ -6,7 +6,7 @@ Read by the PyTorch module of packages (submission/inference/integer_model.py) a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,16 +58,19 @@ class Program:
         return output
 
 
-def program_of(graph: Graph, known: Collection[str]) -> Program:
-    """Read a graph of quantized values. Raises RunError for an operator on real values that is not `known`."""
-    return _Reader(graph, known).read()
+def program_of(graph: Graph, known: Collection[str], weights: Sequence[str] = ("int8",)) -> Program:
+    """Read a graph of quantized values.
+
+    Raises RunError for an operator on real values that is not `known`, and for weights of other types.
+    """
+    return _Reader(graph, known, weights).read()
 
 
 class _Reader:
     """Walks the nodes once. `names`: tensor of the graph -> value of the program that stands for it."""
 
-    def __init__(self, graph: Graph, known: Collection[str]) -> None:
-        self.graph, self.nodes, self.known = graph, list(graph.model.graph.node), known
+    def __init__(self, graph: Graph, known: Collection[str], weights: Sequence[str]) -> None:
+        self.graph, self.nodes, self.known, self.weights = graph, list(graph.model.graph.node), known, weights
         self.program = Program()
         self.names = {INPUT: INPUT}
         self.integers: dict[str, tuple[str, Any]] = {}  # dequantized tensor -> (integers, grid it is read on)
@@ -181,8 +184,9 @@ class _Reader:
             ones = self._constant(weight)
             equal = {"repeats": 1, "shape": list(ones.shape), "scale": float(scale.flat[0]) * float(ones.flat[0])}
             return self.program.layer("equal", {**attributes, **equal})
-        if stored.dtype != np.int8:
-            raise RunError(f"{node.name}: expected weights of int8, as without ONNX Runtime, found {stored.dtype}")
+        if str(stored.dtype) not in self.weights:
+            wanted = " or ".join(self.weights)
+            raise RunError(f"{node.name}: expected weights of {wanted} without ONNX Runtime, found {stored.dtype}")
         channels = (len(stored),)
         attributes["repeats"] = self.graph.shapes[node.output[0]][1] // len(stored)
         return self.program.layer(

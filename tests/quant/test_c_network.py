@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,12 @@ from system.errors import RunError
 from system.features import LogMel
 from system.files import write_json
 from system.prediction.onnx_file import path_probabilities
-from system.spec import ExperimentSpec, FeatureSpec
+from system.spec import ExperimentSpec, FeatureSpec, QuantSpec
 from tests.models.variants import CASES as CONTRACT
 
-from .conftest import CLASSES, Quantized, checkpoint_of, only
+from .conftest import CASES, CLASSES, Quantized, checkpoint_of, only, quantize
 from .exported import exported, few_or_slow
+from .light import LightBackend
 
 STRICT = ("-Wall", "-Wextra", "-pedantic", "-Werror")
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
@@ -101,6 +103,21 @@ def test_from_samples_to_probabilities(quantized: Quantized, tmp_path: Path) -> 
     text, _, bss = map(int, told.splitlines()[1].split()[:3])
     assert memory.written <= bss < memory.written + 64, "bytes that are written while it runs"
     assert memory.constants < text
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", [{"weight_bits": 4}, {"weight_bits": 4, "layer_bits": {"stem*": 8}}], ids=["4", "4, 8"])
+def test_weights_of_four_bits_stay_packed(tmp_path: Path, how: dict[str, Any]) -> None:
+    constants = []
+    for one in ({}, how):
+        quantized = quantize(CASES["inverted"], LightBackend(), tmp_path, QuantSpec(**one))
+        checkpoint = checkpoint_of(quantized)
+        constants.append(write_network(checkpoint, tmp_path).constants)
+    agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
+    assert (agreement.equal, agreement.largest < 1e-4) == (1, True)
+    wide, narrow = constants
+    weights = sum(p.numel() for p in quantized.deployed.parameters() if p.dim() == 4)
+    assert weights / 3 < wide - narrow <= weights / 2
 
 
 @needs_compiler

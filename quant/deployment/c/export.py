@@ -40,7 +40,7 @@ def write_network(checkpoint: Checkpoint, folder: Path) -> Memory:
     Raises RunError for what has no form in C.
     """
     checkpoint, c = recorded.with_decoding(folder, checkpoint), Statements()
-    program = program_of(read_graph(folder / "int8.onnx"), {*KNOWN, *MOVED, "Shape"})
+    program = program_of(read_graph(folder / "int8.onnx"), {*KNOWN, *MOVED, "Shape"}, ("int8", "int4"))
     logit = NetworkWriter(program, c).write(_standardized(checkpoint, c))
     arrays, (offsets, size) = c.used_arrays(), placed(c.buffers)
     maps = [

@@ -12,6 +12,7 @@ typedef struct {
     int in_channels, in_freq, in_time, out_channels, out_freq, out_time;
     int kernel_freq, kernel_time, stride_freq, stride_time, pad_freq, pad_time, dilation_freq, dilation_time;
     int groups, filters; /* filters that are stored; more channels use them again */
+    int bits; /* of a weight: 8, or 4, two in a byte and the first in the lower half; 0: all are one */
 } Convolution;
 
 static inline float larger(float a, float b) { return a > b ? a : b; }
@@ -41,6 +42,13 @@ static inline uint8_t scaled(int32_t sum, float factor, float zero)
     return saturated(rintf((float)sum * factor) + zero);
 }
 
+static inline int32_t tap_at(const int8_t *weight, int bits, int place)
+{
+    if (bits == 8) return weight[place];
+    const int half = bits == 4 ? (uint8_t)weight[place / 2] >> (place % 2 ? 4 : 0) & 15 : 1;
+    return half < 8 ? half : half - 16;
+}
+
 /* row[t] += tap * (line[t * step + shift] - zero) for t from `first` to `last` */
 static inline void add_one(
     int32_t *row, const uint8_t *line, int step, int shift, int zero, int first, int last, int32_t tap)
@@ -51,12 +59,11 @@ static inline void add_one(
         for (int t = first; t <= last; t++) row[t] += tap * (line[t * step + shift] - zero);
 }
 
-/* The same for four rows of `width`, whose taps lie `apart`: what is read once serves four times. */
+/* The same for four rows of `width`: what is read once serves four times. */
 static inline void add_four(
-    int32_t *row, int width, const uint8_t *line, int step, int shift, int zero, int first, int last, const int8_t *tap,
-    int apart)
+    int32_t *row, int width, const uint8_t *line, int step, int shift, int zero, int first, int last, const int32_t *tap)
 {
-    const int32_t w0 = tap[0], w1 = tap[apart], w2 = tap[2 * apart], w3 = tap[3 * apart];
+    const int32_t w0 = tap[0], w1 = tap[1], w2 = tap[2], w3 = tap[3];
     int32_t *const r1 = row + width, *const r2 = r1 + width, *const r3 = r2 + width;
     for (int t = first; t <= last; t++) {
         const int32_t x = line[t * step + shift] - zero;
@@ -67,7 +74,7 @@ static inline void add_four(
     }
 }
 
-/* `weight` NULL: all are one. `row` has room for four rows of sums. No result is below `least`. */
+/* `row` has room for four rows of sums. No result is below `least`. */
 static inline void convolve(
     const Convolution *g, const uint8_t *x, int x_zero, const int8_t *weight, const int32_t *bias, const float *factor,
     uint8_t *y, int y_zero, int least, int32_t *row)
@@ -76,7 +83,7 @@ static inline void convolve(
     const int area = g->kernel_freq * g->kernel_time, step = g->stride_time;
     for (int c = 0, together; c < g->out_channels; c += together) {
         const int filter = c % g->filters;
-        together = weight && c % outputs + 4 <= outputs && filter + 4 <= g->filters ? 4 : 1;
+        together = c % outputs + 4 <= outputs && filter + 4 <= g->filters ? 4 : 1;
         for (int f = 0; f < g->out_freq; f++) {
             for (int k = 0; k < together; k++)
                 for (int t = 0; t < width; t++) row[k * width + t] = bias ? bias[filter + k] : 0;
@@ -90,10 +97,12 @@ static inline void convolve(
                         const int shift = kt * g->dilation_time - g->pad_time, room = g->in_time - 1 - shift;
                         const int first = shift < 0 ? (step - 1 - shift) / step : 0;
                         const int last = room < 0 ? -1 : room / step < width - 1 ? room / step : width - 1;
+                        int32_t tap[4];
+                        for (int k = 0; k < together; k++) tap[k] = tap_at(weight, g->bits, place + kt + k * inputs * area);
                         if (together == 4)
-                            add_four(row, width, line, step, shift, x_zero, first, last, weight + place + kt, inputs * area);
+                            add_four(row, width, line, step, shift, x_zero, first, last, tap);
                         else
-                            add_one(row, line, step, shift, x_zero, first, last, weight ? weight[place + kt] : 1);
+                            add_one(row, line, step, shift, x_zero, first, last, tap[0]);
                     }
                 }
             for (int k = 0; k < together; k++) {

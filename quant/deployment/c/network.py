@@ -19,6 +19,7 @@ from quant.deployment.c.moves import MOVED
 from quant.deployment.c.reals import dequantized, real
 from quant.deployment.c.statements import TAB, Statements, Step
 from quant.deployment.c.values import Grid, Value, less, number
+from quant.deployment.c.weights import PACKED, stored
 from quant.program import Program
 from system.errors import RunError
 from system.onnx_float import INPUT, OUTPUT
@@ -91,15 +92,14 @@ class NetworkWriter:
 
     def convolve(self, step: Mapping[str, Any], inputs: Sequence[Value], to: Grid) -> Value:
         (x,), (kind, attributes), tensors = inputs, self.program.layers[step["layer"]], self.layer(step["layer"])
-        grid, weight = x.integers, "NULL"
+        grid, weight, bits = x.integers, "NULL", 0
         if kind == "equal":
-            filters, scale = (
-                tuple(attributes["shape"]),
-                np.full(attributes["shape"][0], attributes["scale"], np.float32),
-            )
+            filters = tuple(attributes["shape"])
+            scale = np.full(filters[0], attributes["scale"], np.float32)
         else:
             filters, scale = tensors["weight"].shape, tensors["channel_scale"].astype(np.float32)
-            weight = self.c.array("int8_t", tensors["weight"])
+            bits = 4 if str(tensors["weight"].dtype) == PACKED else 8
+            weight = self.c.array("int8_t", np.frombuffer(stored(tensors["weight"]), np.int8))
         bias = tensors.get("bias")
         if bias is not None and "sum_scale" in tensors:  # else it is in steps of input times weight already
             bias = np.rint(bias.astype(np.float64) * (tensors["sum_scale"].astype(np.float64) / (grid.scale * scale)))
@@ -110,7 +110,7 @@ class NetworkWriter:
         self.c.row = max(self.c.row, shape[3])
         geometry = [
             *x.shape[1:], *shape[1:], *filters[2:], *attributes["strides"], *attributes["pads"][:2],
-            *attributes["dilations"], attributes["group"], filters[0],
+            *attributes["dilations"], attributes["group"], filters[0], bits,
         ]  # fmt: skip
         least = to.zero if step["rectified"] else 0
         self.c.lines += [
