@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 import subprocess
 import warnings
 from dataclasses import replace
@@ -39,6 +40,21 @@ from .exported import exported, few_or_slow
 from .light import LightBackend
 
 STRICT = ("-Wall", "-Wextra", "-pedantic", "-Werror")
+ARM = ("arm-linux-gnueabihf-gcc", "qemu-arm")  # Debian's packages gcc-arm-linux-gnueabihf and qemu-user
+PIPE = """
+#include <stdio.h>
+#include "network.h"
+
+int main(void)
+{
+    static float log_mel[TINYSCENE_MEL_BANDS * TINYSCENE_FRAMES], logits[TINYSCENE_CLASSES];
+    while (fread(log_mel, sizeof log_mel, 1, stdin) == 1) {
+        tinyscene_network(log_mel, logits);
+        fwrite(logits, sizeof logits, 1, stdout);
+    }
+    return 0;
+}
+"""
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 
 
@@ -86,6 +102,22 @@ def test_it_computes_the_integers_of_the_runtime(name: str, folder: Path, tmp_pa
     assert (steps == 0).mean() >= 0.98, "equal but for what a norm's order of summation may round"
     assert steps.max() <= 1
     assert memory.written < 1.5 * peak_activations(read_graph(made.path)).bytes + 4 * made.features[0].size + 4096
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ARM)), reason=f"needs {' and '.join(ARM)}")
+def test_another_processor_computes_the_same(quantized: Quantized, tmp_path: Path) -> None:
+    """32-bit Arm, emulated: every logit is that of ONNX Runtime on this machine."""
+    (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
+    checkpoint = checkpoint_of(quantized)
+    write_network(checkpoint, tmp_path)
+    (tmp_path / "main.c").write_text(PIPE)
+    words = [ARM[0], "-std=c99", "-O2", *STRICT, "-static", "main.c", "network.c", "-lm", "-o", "network"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    samples = LogMel(checkpoint.spec.features)(torch.from_numpy(signals(checkpoint))).numpy()
+    done = subprocess.run([ARM[1], "network"], cwd=tmp_path, input=samples.tobytes(), capture_output=True, check=True)
+    found = np.frombuffer(done.stdout, np.float32).reshape(len(samples), CLASSES)
+    expected = session(quantized.path).run(None, {"features": checkpoint.standardize(samples)})[0]
+    assert (found == expected).all()
 
 
 @needs_compiler
