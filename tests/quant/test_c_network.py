@@ -292,9 +292,9 @@ def test_other_logits_are_refused(quantized: Quantized, tmp_path: Path) -> None:
     checkpoint = checkpoint_of(quantized)
     write_network(checkpoint, tmp_path)
     source = (tmp_path / "network.c").read_text()
-    (tmp_path / "network.c").write_text(
-        source.replace("for (int i = 0; i < inputs; i++)", "for (int i = 1; i < inputs; i++)")
-    )
+    every = "for (int i = 0; i < inputs;"
+    assert every in source
+    (tmp_path / "network.c").write_text(source.replace(every, every.replace("i = 0", "i = 1")))
     with pytest.raises(RunError, match=r"network\.c: expected the logits of int8\.onnx, found \d"):
         check_network(checkpoint, tmp_path, signals(checkpoint))
     (tmp_path / "network.c").write_text(source + "no C\n")

@@ -58,7 +58,7 @@ def compiled(source: Path, *flags: str) -> Iterator[Callable[[str], Function]]:
         words = [program, *FLAGS, *flags, "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or ["nothing was said"]
+            said = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr.strip()[:200]]
             raise RunError(f"{source} does not compile by {program}: {said[0]}")
         opened = ctypes.CDLL(str(library))
 

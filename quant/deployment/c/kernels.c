@@ -87,24 +87,25 @@ static inline void convolve(
         for (int f = 0; f < g->out_freq; f++) {
             for (int k = 0; k < together; k++)
                 for (int t = 0; t < width; t++) row[k * width + t] = bias ? bias[filter + k] : 0;
-            for (int i = 0; i < inputs; i++)
-                for (int kf = 0; kf < g->kernel_freq; kf++) {
-                    const int from = f * g->stride_freq - g->pad_freq + kf * g->dilation_freq;
-                    if (from < 0 || from >= g->in_freq) continue;
-                    const uint8_t *line = x + ((ptrdiff_t)(c / outputs * inputs + i) * g->in_freq + from) * g->in_time;
-                    const int place = (filter * inputs + i) * area + kf * g->kernel_time;
-                    for (int kt = 0; kt < g->kernel_time; kt++) {
-                        const int shift = kt * g->dilation_time - g->pad_time, room = g->in_time - 1 - shift;
-                        const int first = shift < 0 ? (step - 1 - shift) / step : 0;
-                        const int last = room < 0 ? -1 : room / step < width - 1 ? room / step : width - 1;
+            for (int kf = 0; kf < g->kernel_freq; kf++) {
+                const int from = f * g->stride_freq - g->pad_freq + kf * g->dilation_freq;
+                if (from < 0 || from >= g->in_freq) continue;
+                for (int kt = 0; kt < g->kernel_time; kt++) {
+                    const int shift = kt * g->dilation_time - g->pad_time, room = g->in_time - 1 - shift;
+                    const int first = shift < 0 ? (step - 1 - shift) / step : 0;
+                    const int last = room < 0 ? -1 : room / step < width - 1 ? room / step : width - 1;
+                    const uint8_t *line = x + ((ptrdiff_t)(c / outputs) * inputs * g->in_freq + from) * g->in_time;
+                    int place = filter * inputs * area + kf * g->kernel_time + kt;
+                    for (int i = 0; i < inputs; i++, place += area, line += (ptrdiff_t)g->in_freq * g->in_time) {
                         int32_t tap[4];
-                        for (int k = 0; k < together; k++) tap[k] = tap_at(weight, g->bits, place + kt + k * inputs * area);
+                        for (int k = 0; k < together; k++) tap[k] = tap_at(weight, g->bits, place + k * inputs * area);
                         if (together == 4)
                             add_four(row, width, line, step, shift, x_zero, first, last, tap);
                         else
                             add_one(row, line, step, shift, x_zero, first, last, tap[0]);
                     }
                 }
+            }
             for (int k = 0; k < together; k++) {
                 uint8_t *out = y + ((ptrdiff_t)(c + k) * g->out_freq + f) * width;
                 for (int t = 0; t < width; t++) {

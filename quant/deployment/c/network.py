@@ -18,13 +18,14 @@ from quant import integer
 from quant.deployment.c.moves import MOVED
 from quant.deployment.c.reals import dequantized, real
 from quant.deployment.c.statements import TAB, Statements, Step
-from quant.deployment.c.values import Grid, Value, less, number
+from quant.deployment.c.values import Grid, Shape, Value, less, number
 from quant.deployment.c.weights import PACKED, stored
 from quant.program import Program
 from system.errors import RunError
 from system.onnx_float import INPUT, OUTPUT
 
 Tensors = Mapping[str, np.ndarray]
+ROW = 128  # places of a map that a 1x1 convolution sums at once: few enough to stay near, and to take little memory
 
 
 class NetworkWriter:
@@ -107,10 +108,14 @@ class NetworkWriter:
         terms = "NULL" if bias is None else self.c.array("int32_t", bias)
         shape, pointer = self.program.shapes[step["output"]], self.c.pointer_of(x)
         y = self.c.memory(shape, to)
-        self.c.row = max(self.c.row, shape[3])
+        stride, pads = attributes["strides"], attributes["pads"]
+        maps = [x.shape[1:], shape[1:]]
+        if [*filters[2:], *stride, *pads] == [1, 1, 1, 1, 0, 0, 0, 0]:  # each place for itself: rows can be joined
+            maps = [longer(map) for map in maps]
+        self.c.row = max(self.c.row, maps[1][2])
         geometry = [
-            *x.shape[1:], *shape[1:], *filters[2:], *attributes["strides"], *attributes["pads"][:2],
-            *attributes["dilations"], attributes["group"], filters[0], bits,
+            *maps[0], *maps[1], *filters[2:], *stride, *pads[:2], *attributes["dilations"], attributes["group"],
+            filters[0], bits,
         ]  # fmt: skip
         least = to.zero if step["rectified"] else 0
         self.c.lines += [
@@ -152,6 +157,13 @@ INTEGER = {
     "GlobalAveragePool": NetworkWriter.average,
 }
 """Steps that end in a quantizer."""
+
+
+def longer(shape: Shape) -> Shape:
+    """(channels, freq, time) with as many rows joined as keep them within `ROW`."""
+    channels, freq, time = shape
+    joined = max((rows for rows in range(1, freq + 1) if freq % rows == 0 and rows * time <= ROW), default=1)
+    return channels, freq // joined, joined * time
 
 
 def rectified(text: str, step: Mapping[str, Any], to: Grid) -> str:
