@@ -204,7 +204,13 @@ class _Reader:
         if node.op_type not in self.known:
             known = ", ".join(sorted({*self.known, *WHOLE}))
             raise RunError(f"{node.op_type} ({node.name}) is not known without ONNX Runtime, only {known}")
-        inputs = [self._value(name) for name in node.input if name]
+        given = [*node.input]
+        while given and not given[-1]:
+            given.pop()
+        if "" in given:
+            left = given.index("") + 1
+            raise RunError(f"{node.op_type} ({node.name}) without its input {left} is not known without ONNX Runtime")
+        inputs = [self._value(name) for name in given]
         if node.op_type == "LeakyRelu" and (slope := self._learned_slope(node)):
             inputs.append(slope)
         result = self.program.step(node.op_type, inputs, attributes=_attributes(node))

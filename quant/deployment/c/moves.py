@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from quant.deployment.c.reals import REDUCTIONS
 from quant.deployment.c.statements import Statements, Step
-from quant.deployment.c.values import Index, Value, number
+from quant.deployment.c.values import Index, Value, linear, number
 
 Move = Callable[[Statements, Step, Value], Value]
 
@@ -22,20 +22,23 @@ def _transpose(c: Statements, step: Step, x: Value) -> Value:
 
 
 def _slice(c: Statements, step: Step, x: Value) -> Value:
-    bounds = zip(*(part.tolist() for part in step.known(1)[:3]), strict=True)
-    first = {axis: slice(start, end).indices(x.shape[axis])[0] for start, end, axis in bounds}
-    return x.moved(
-        step.shape,
-        lambda index: [f"({place} + {first[axis]})" if first.get(axis) else place for axis, place in enumerate(index)],
-    )
+    starts, ends, axes, strides, *_ = [*(part.tolist() for part in step.known(1)), None, None]
+    places = {}
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis, stride = axes[place] if axes else place, strides[place] if strides else 1
+        first = slice(start, end, stride).indices(x.shape[axis])[0]
+        if (first, stride) != (0, 1):
+            places[axis % len(x.shape)] = f"({{}}{f' * {stride}' if stride != 1 else ''} + {first})"
+    return x.moved(step.shape, lambda index: [places.get(axis, "{}").format(at) for axis, at in enumerate(index)])
 
 
 def _gather(c: Statements, step: Step, x: Value) -> Value:
-    (chosen,), axis = step.known(1), step.attributes.get("axis", 0)
-    table = c.array("int32_t", chosen)
-    rank = chosen.ndim
+    (chosen,), axis = step.known(1), step.attributes.get("axis", 0) % len(x.shape)
+    table = c.array("int32_t", chosen % x.shape[axis])  # negative ones count from the end
+    after = axis + chosen.ndim
     return x.moved(
-        step.shape, lambda index: [*index[:axis], f"{table}[{index[axis] if rank else 0}]", *index[axis + rank :]]
+        step.shape,
+        lambda index: [*index[:axis], f"{table}[{linear(index[axis:after], chosen.shape)}]", *index[after:]],
     )
 
 
@@ -65,14 +68,15 @@ def _clip(c: Statements, step: Step, x: Value) -> Value:
 
 def _max_pool(c: Statements, step: Step, x: Value) -> Value:
     """What lies outside the map is not compared."""
-    kernel, stride, pads = (step.attributes.get(key, [0, 0]) for key in ("kernel_shape", "strides", "pads"))
+    kernel, usual = step.attributes["kernel_shape"], {"strides": [1, 1], "dilations": [1, 1], "pads": [0, 0]}
+    stride, dilation, pads = (step.attributes.get(key, value) for key, value in usual.items())
     x = c.simple(x)
     c.begin(x)
     result, (_, _, freq, time) = c.memory(step.shape, x.grid), x.shape
     kind, least = ("float", "-INFINITY") if x.grid is None else ("int", "0")
 
     def body(index: Index) -> Sequence[str]:
-        f, t = (f"{index[2 + axis]} * {stride[axis]} + k{axis} - {pads[axis]}" for axis in (0, 1))
+        f, t = (f"{index[2 + axis]} * {stride[axis]} + k{axis} * {dilation[axis]} - {pads[axis]}" for axis in (0, 1))
         taken = x.at([*index[:2], "f" if freq > 1 else "0", "t" if time > 1 else "0"])
         return [
             f"{kind} most = {least};",
