@@ -12,8 +12,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import ConfigError, guarded
+from system.errors import ConfigError, RunError, guarded
 
+UNTRIED = "no C compiler to try it with"
 CHANGEABLE = ("quant.", "data.root=", "data.train_list=", "temperature=")
 
 
@@ -110,8 +111,13 @@ def export_deployment(args: argparse.Namespace) -> None:
             print(f"{path}: {path.stat().st_size:,} bytes; outputs differ by {difference:.1e} from {source.name}")
     if args.c_network:
         memory = write_network(checkpoint, folder)
+        try:
+            tried = str(check_network(checkpoint, folder, signals(checkpoint))) if compiler() else UNTRIED
+        except RunError:
+            for name in ("network.c", "network.h"):
+                (folder / name).unlink()
+            raise
         print(f"{folder / 'network.c'} and .h: {memory.constants:,} bytes of constants, {memory.written:,} of memory")
-        tried = check_network(checkpoint, folder, signals(checkpoint)) if compiler() else "no C compiler to try it with"
         print(f"  {tried}")
     if args.c_array:
         manifest = write_c(folder)

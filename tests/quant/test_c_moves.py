@@ -10,12 +10,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from quant import run as commands
+from quant.deployment.c import check
+from quant.deployment.c.check import check_network
 from quant.deployment.c.export import write_network
 from quant.graph import session
 from system.checkpoint import Checkpoint
 from system.errors import RunError
 from system.spec import ExperimentSpec, FeatureSpec
 
+from .conftest import only
 from .test_c_network import logits_of, needs_compiler
 
 BANDS, FRAMES = 6, 5
@@ -86,3 +90,27 @@ def test_an_input_left_out_before_another_is_refused(tmp_path: Path) -> None:
     classes = written(tmp_path / "int8.onnx", [clip], {"most": np.uint8(140)})
     with pytest.raises(RunError, match=r"Clip \(limit\) without its input 2 is not known without ONNX Runtime"):
         write_network(checkpoint(classes), tmp_path)
+
+
+@needs_compiler
+def test_logits_that_are_reals(tmp_path: Path) -> None:
+    """As means of a map, which are rounded by the order of their sums; with constants that nothing else reads."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["map"]),
+        helper.make_node("ReduceMean", ["map"], ["mean"], axes=[3]),
+        helper.make_node("Add", ["mean", "shift"], ["sum"]),
+        helper.make_node("Flatten", ["sum"], ["logits"]),
+    ]
+    written(tmp_path / "int8.onnx", nodes, {"shift": np.linspace(-1, 1, BANDS, dtype=np.float32)[:, None]})
+    write_network(checkpoint(BANDS), tmp_path)
+    samples = np.random.default_rng(0).normal(0, 0.1, (20, 40)).astype(np.float32)
+    assert check_network(checkpoint(BANDS), tmp_path, samples).equal == 1
+
+
+@needs_compiler
+@only("inverted")
+def test_a_refused_network_is_not_left_there(deployable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "LEAST_EQUAL", 1.1)
+    with pytest.raises(RunError, match=r"network\.c: expected the logits of int8\.onnx, found 100\.0% of them equal"):
+        commands.main(["export", "--run", str(deployable), "--c-network"])
+    assert list(deployable.rglob("network.*")) == []

@@ -196,7 +196,7 @@ def test_events_have_their_own_probabilities_and_thresholds(quantized: Quantized
     write_network(checkpoint, tmp_path)
     header = (tmp_path / "network.h").read_text()
     assert "#define TINYSCENE_MEDIAN 5 " in header
-    assert f"#define TINYSCENE_THRESHOLDS {{{', '.join(['0x1.0000000000000p-2f'] * CLASSES)}}}" in header
+    assert f"#define TINYSCENE_THRESHOLDS {{{', '.join(['0.25f'] * CLASSES)}}}" in header
     agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
     assert (agreement.equal, agreement.largest < 1e-4) == (1, True)
 

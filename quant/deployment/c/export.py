@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from quant.deployment.c.front_end import constants, largest_factor
 from quant.deployment.c.memory import placed
 from quant.deployment.c.moves import MOVED
@@ -42,7 +44,7 @@ def write_network(checkpoint: Checkpoint, folder: Path) -> Memory:
     checkpoint, c = recorded.with_decoding(folder, checkpoint), Statements()
     program = program_of(read_graph(folder / "int8.onnx"), {*KNOWN, *MOVED, "Shape"}, ("int8", "int4"))
     logit = NetworkWriter(program, c).write(_standardized(checkpoint, c))
-    arrays, (offsets, size) = c.used_arrays(), placed(c.buffers)
+    arrays, (offsets, size) = c.used_arrays(logit), placed(c.buffers)
     maps = [
         f"{TAB}{kind} *const m{number} = ({kind} *)(memory.bytes + {offset});"
         for number, (kind, offset) in enumerate(zip(c.types, offsets, strict=True))
@@ -112,8 +114,9 @@ def _header(checkpoint: Checkpoint) -> str:
         "CLASSES": len(checkpoint.classes),
     }
     if checkpoint.thresholds is not None:
+        limits = ", ".join(f"{np.float32(value)}f" for value in checkpoint.thresholds)  # C++11 knows no hexadecimals
         sizes |= {"MEDIAN": f"{checkpoint.median_window} /* segments, of whose probabilities it is compared with */",
-                  "THRESHOLDS": f"{{{', '.join(map(number, checkpoint.thresholds))}}}"}  # fmt: skip
+                  "THRESHOLDS": f"{{{limits}}}"}  # fmt: skip
     return "\n".join([
         f"#ifndef {PREFIX}_NETWORK_H", f"#define {PREFIX}_NETWORK_H", "",
         "#ifdef __cplusplus", 'extern "C" {', "#endif", "",

@@ -138,9 +138,9 @@ class Statements:
             return Value(numbers.shape, lambda index: text)
         return stored(self.array("float", numbers), numbers.shape)
 
-    def used_arrays(self) -> dict[str, Array]:
-        """Without numbers that were only needed to write the lines."""
-        names = set(re.findall(r"\bc\d+\b", "\n".join(self.lines)))
+    def used_arrays(self, result: str) -> dict[str, Array]:
+        """Those that the lines or the expression of the `result` read, not what was only needed to write them."""
+        names = set(re.findall(r"\bc\d+\b", "\n".join([*self.lines, result])))
         return {name: array for name, array in self.arrays.items() if name in names}
 
 
