@@ -53,7 +53,7 @@ static void transform(const real *half, int total, int n, int stride, const Comp
         for (int j = 0; j < p; j++) {
             Complex sum = t[0];
             for (int k = 1; k < p; k++) {
-                const Complex turned = times(t[k], root(half, total, j * k % p * (total / p)));
+                const Complex turned = times(t[k], root(half, total, (int)((int64_t)j * k % p) * (total / p)));
                 sum.re += turned.re;
                 sum.im += turned.im;
             }
