@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,13 @@ def test_a_refused_network_is_not_left_there(deployable: Path, monkeypatch: pyte
     with pytest.raises(RunError, match=r"network\.c: expected the logits of int8\.onnx, found 100\.0% of them equal"):
         commands.main(["export", "--run", str(deployable), "--c-network"])
     assert list(deployable.rglob("network.*")) == []
+
+
+def test_a_network_of_another_run_is_refused(tmp_path: Path) -> None:
+    classes = written(tmp_path / "int8.onnx", [helper.make_node("Identity", ["x"], ["y"])], {})
+    with pytest.raises(RunError, match=r"int8\.onnx: expected the 3 classes of this run, found 30"):
+        write_network(checkpoint(3), tmp_path)
+    spec = ExperimentSpec(features=FEATURES.changed(n_mels=7))
+    with pytest.raises(RunError, match=r"int8\.onnx: expected \[1, 7, 5\] features of this run, found \[1, 6, 5\]"):
+        write_network(replace(checkpoint(classes), spec=spec), tmp_path)
+    assert list(tmp_path.glob("network.*")) == []

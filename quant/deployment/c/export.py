@@ -21,7 +21,9 @@ from quant.deployment.c.values import Value, linear, number
 from quant.graph import read_graph
 from quant.program import program_of
 from system.checkpoint import Checkpoint
+from system.errors import RunError
 from system.files import write_text
+from system.onnx_float import INPUT
 from system.prediction import recorded
 
 HERE = Path(__file__).parent
@@ -39,18 +41,23 @@ class Memory(NamedTuple):
 def write_network(checkpoint: Checkpoint, folder: Path) -> Memory:
     """Write network.c and network.h beside `folder`/int8.onnx, with the decoding that its scores were made with.
 
-    Raises RunError for what has no form in C.
+    Raises RunError for what has no form in C, and for the network of another run.
     """
-    checkpoint, c = recorded.with_decoding(folder, checkpoint), Statements()
-    program = program_of(read_graph(folder / "int8.onnx"), {*KNOWN, *MOVED, "Shape"}, ("int8", "int4"))
-    logit = NetworkWriter(program, c).write(_standardized(checkpoint, c))
+    checkpoint, c, path = recorded.with_decoding(folder, checkpoint), Statements(), folder / "int8.onnx"
+    program = program_of(read_graph(path), {*KNOWN, *MOVED, "Shape"}, ("int8", "int4"))
+    network, features, classes = NetworkWriter(program, c), checkpoint.spec.features, checkpoint.classes
+    expected, found = list(checkpoint.spec.input_shape()), list(program.shapes[INPUT][1:])
+    if found != expected:
+        raise RunError(f"{path}: expected {expected} features of this run, found {found}")
+    logit = network.write(_standardized(checkpoint, c))
+    if network.logits != len(classes):
+        raise RunError(f"{path}: expected the {len(classes)} classes of this run, found {network.logits}")
     arrays, (offsets, size) = c.used_arrays(logit), placed(c.buffers)
     maps = [
         f"{TAB}{kind} *const m{number} = ({kind} *)(memory.bytes + {offset});"
         for number, (kind, offset) in enumerate(zip(c.types, offsets, strict=True))
     ]
     tables, front_end, work = constants(checkpoint)
-    features, classes = checkpoint.spec.features, checkpoint.classes
     text = [
         '#include "network.h"', "",
         f"#define {PREFIX}_LARGEST_FACTOR {max(2, largest_factor(features.n_fft // 2))}", "",

@@ -35,6 +35,7 @@ class NetworkWriter:
         self.program, self.c = program, c
         self.uses = Counter(name for step in program.steps for name in step["inputs"])
         self.values: dict[str, Value] = {}
+        self.logits = 0  # how many it writes
         self.known = {name: np.array(value) for name, value in program.constants.items()}
 
     def write(self, features: Value) -> str:
@@ -47,7 +48,8 @@ class NetworkWriter:
                 continue
             found = self.step(step)
             self.values[output] = self.c.simple(found) if self.uses[output] > 1 else found
-        logits = self.values[OUTPUT].reshaped((int(np.prod(self.values[OUTPUT].shape)),))
+        self.logits = int(np.prod(self.values[OUTPUT].shape))
+        logits = self.values[OUTPUT].reshaped((self.logits,))
         self.c.begin(logits)
         return logits.at(["i"])
 
