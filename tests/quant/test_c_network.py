@@ -191,12 +191,12 @@ def test_events_have_their_own_probabilities_and_thresholds(quantized: Quantized
     """Those that the integers were scored with."""
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized, 1.0, (0.9,) * CLASSES)
-    own = {"thresholds": dict.fromkeys(checkpoint.classes, 0.25), "median_window": 5}
+    own = {"thresholds": dict.fromkeys(checkpoint.classes, 0.1), "median_window": 5}
     write_json(tmp_path / "scores.json", own)
     write_network(checkpoint, tmp_path)
     header = (tmp_path / "network.h").read_text()
     assert "#define TINYSCENE_MEDIAN 5 " in header
-    assert f"#define TINYSCENE_THRESHOLDS {{{', '.join(['0.25f'] * CLASSES)}}}" in header
+    assert f"#define TINYSCENE_THRESHOLDS {{{', '.join(['0.1f'] * CLASSES)}}}" in header
     agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
     assert (agreement.equal, agreement.largest < 1e-4) == (1, True)
 

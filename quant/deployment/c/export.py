@@ -121,7 +121,7 @@ def _header(checkpoint: Checkpoint) -> str:
         "CLASSES": len(checkpoint.classes),
     }
     if checkpoint.thresholds is not None:
-        limits = ", ".join(f"{np.float32(value)}f" for value in checkpoint.thresholds)  # C++11 knows no hexadecimals
+        limits = ", ".join(f"{np.float32(value)!s}f" for value in checkpoint.thresholds)  # C++11 knows no hexadecimals
         sizes |= {"MEDIAN": f"{checkpoint.median_window} /* segments, of whose probabilities it is compared with */",
                   "THRESHOLDS": f"{{{limits}}}"}  # fmt: skip
     return "\n".join([
