@@ -51,6 +51,6 @@ def plot(results: Results, names: Sequence[str], title: str, path: Path) -> None
         axes.grid(alpha=0.3)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    panels[0].legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
+    figure.suptitle(title, fontsize=10, x=0.02, ha="left")
     figure.savefig(path, dpi=130)

@@ -12,9 +12,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # this clone's own code, from any working directory
 
-from system.errors import ConfigError, RunError, guarded
+from system.errors import ConfigError, guarded
 
-UNTRIED = "no C compiler to try it with"
 CHANGEABLE = ("quant.", "data.root=", "data.train_list=", "temperature=")
 
 
@@ -85,8 +84,7 @@ def export(args: argparse.Namespace) -> None:
 
 def export_deployment(args: argparse.Namespace) -> None:
     """What --whole, --ort, --c-network and --c-array ask for, from the backend's int8.onnx."""
-    from quant.deployment.c.check import check_network, compiler
-    from quant.deployment.c.export import write_network
+    from quant.deployment.c.check import export_network
     from quant.deployment.c.weights import write_c
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
@@ -110,15 +108,7 @@ def export_deployment(args: argparse.Namespace) -> None:
             difference = write_ort(source, path, inputs)
             print(f"{path}: {path.stat().st_size:,} bytes; outputs differ by {difference:.1e} from {source.name}")
     if args.c_network:
-        memory = write_network(checkpoint, folder)
-        try:
-            tried = str(check_network(checkpoint, folder, signals(checkpoint))) if compiler() else UNTRIED
-        except RunError:
-            for name in ("network.c", "network.h"):
-                (folder / name).unlink()
-            raise
-        print(f"{folder / 'network.c'} and .h: {memory.constants:,} bytes of constants, {memory.written:,} of memory")
-        print(f"  {tried}")
+        print(export_network(checkpoint, folder, signals(checkpoint)))
     if args.c_array:
         manifest = write_c(folder)
         print(f"{folder / 'weights.c'}, .h and .json: {len(manifest['tensors'])} tensors, {manifest['bytes']:,} bytes, "

@@ -79,7 +79,7 @@ def test_every_form_is_that_of_the_runtime(form: str, tmp_path: Path) -> None:
     constants = {f"c{number}": np.array(value, np.int64) for number, value in enumerate(more)}
     path = tmp_path / "int8.onnx"
     classes = written(path, [helper.make_node(op, ["x", *constants], ["y"], **attributes)], constants)
-    write_network(checkpoint(classes), tmp_path)
+    write_network(checkpoint(classes), tmp_path / "int8.onnx", tmp_path)
     features = np.random.default_rng(0).normal(0, 3, (4, BANDS, FRAMES)).astype(np.float32)
     expected = session(path).run(None, {"features": features[:, None]})[0].reshape(len(features), -1)
     assert (logits_of(tmp_path / "network.c", features, classes) == expected).all()
@@ -90,7 +90,7 @@ def test_an_input_left_out_before_another_is_refused(tmp_path: Path) -> None:
     clip = helper.make_node("Clip", ["x", "", "most"], ["y"], "limit")
     classes = written(tmp_path / "int8.onnx", [clip], {"most": np.uint8(140)})
     with pytest.raises(RunError, match=r"Clip \(limit\) without its input 2 is not known without ONNX Runtime"):
-        write_network(checkpoint(classes), tmp_path)
+        write_network(checkpoint(classes), tmp_path / "int8.onnx", tmp_path)
 
 
 @needs_compiler
@@ -103,25 +103,28 @@ def test_logits_that_are_reals(tmp_path: Path) -> None:
         helper.make_node("Flatten", ["sum"], ["logits"]),
     ]
     written(tmp_path / "int8.onnx", nodes, {"shift": np.linspace(-1, 1, BANDS, dtype=np.float32)[:, None]})
-    write_network(checkpoint(BANDS), tmp_path)
+    write_network(checkpoint(BANDS), tmp_path / "int8.onnx", tmp_path)
     samples = np.random.default_rng(0).normal(0, 0.1, (20, 40)).astype(np.float32)
-    assert check_network(checkpoint(BANDS), tmp_path, samples).equal == 1
+    assert check_network(checkpoint(BANDS), tmp_path / "int8.onnx", tmp_path / "network.c", samples).equal == 1
 
 
 @needs_compiler
 @only("inverted")
-def test_a_refused_network_is_not_left_there(deployable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_refused_network_nothing_is_kept(deployable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = deployable / "quant/brevitas/network.c"
+    earlier.write_text("an earlier one")
     monkeypatch.setattr(check, "LEAST_EQUAL", 1.1)
-    with pytest.raises(RunError, match=r"network\.c: expected the logits of int8\.onnx, found 100\.0% of them equal"):
+    with pytest.raises(RunError, match=r"network\.c: expected the logits of .*int8\.onnx, found 100\.0% of them equal"):
         commands.main(["export", "--run", str(deployable), "--c-network"])
-    assert list(deployable.rglob("network.*")) == []
+    assert list(deployable.rglob("network.*")) == [earlier]
+    assert earlier.read_text() == "an earlier one"
 
 
 def test_a_network_of_another_run_is_refused(tmp_path: Path) -> None:
     classes = written(tmp_path / "int8.onnx", [helper.make_node("Identity", ["x"], ["y"])], {})
     with pytest.raises(RunError, match=r"int8\.onnx: expected the 3 classes of this run, found 30"):
-        write_network(checkpoint(3), tmp_path)
+        write_network(checkpoint(3), tmp_path / "int8.onnx", tmp_path)
     spec = ExperimentSpec(features=FEATURES.changed(n_mels=7))
     with pytest.raises(RunError, match=r"int8\.onnx: expected \[1, 7, 5\] features of this run, found \[1, 6, 5\]"):
-        write_network(replace(checkpoint(classes), spec=spec), tmp_path)
+        write_network(replace(checkpoint(classes), spec=spec), tmp_path / "int8.onnx", tmp_path)
     assert list(tmp_path.glob("network.*")) == []

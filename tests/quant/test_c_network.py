@@ -21,7 +21,7 @@ from quant import run as commands
 from quant.deployment.c import check
 from quant.deployment.c.check import check_network, compiled, compiler
 from quant.deployment.c.export import quoted, write_network
-from quant.deployment.c.front_end import largest_factor
+from quant.deployment.c.front_end import constants, largest_factor
 from quant.deployment.c.memory import ALIGNED, Buffer, placed
 from quant.deployment.waveform import signals
 from quant.graph import read_graph, session
@@ -95,7 +95,7 @@ def test_it_computes_the_integers_of_the_runtime(name: str, folder: Path, tmp_pa
     (tmp_path / "int8.onnx").write_bytes(made.path.read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of mel bands that read no bin: the network alone is asked
-        memory = write_network(checkpoint_for(name), tmp_path)
+        memory = write_network(checkpoint_for(name), tmp_path / "int8.onnx", tmp_path)
     found = logits_of(tmp_path / "network.c", made.features[:, 0], CONTRACT[name][2], *STRICT)
     expected = session(made.path).run(None, {"features": made.features})[0]
     steps = made.steps(found, expected)
@@ -109,7 +109,7 @@ def test_another_processor_computes_the_same(quantized: Quantized, tmp_path: Pat
     """32-bit Arm, emulated: every logit is that of ONNX Runtime on this machine."""
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized)
-    write_network(checkpoint, tmp_path)
+    write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
     (tmp_path / "main.c").write_text(PIPE)
     words = [ARM[0], "-std=c99", "-O2", *STRICT, "-static", "main.c", "network.c", "-lm", "-o", "network"]
     subprocess.run(words, cwd=tmp_path, check=True)
@@ -124,8 +124,8 @@ def test_another_processor_computes_the_same(quantized: Quantized, tmp_path: Pat
 def test_from_samples_to_probabilities(quantized: Quantized, tmp_path: Path) -> None:
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized)
-    memory = write_network(checkpoint, tmp_path)
-    agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
+    memory = write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
+    agreement = check_network(checkpoint, tmp_path / "int8.onnx", tmp_path / "network.c", signals(checkpoint))
     assert agreement.equal == 1
     assert agreement.largest < 1e-4
     assert f"100.00% of the logits of {agreement.segments} made signals" in str(agreement)
@@ -134,20 +134,20 @@ def test_from_samples_to_probabilities(quantized: Quantized, tmp_path: Path) -> 
     told = subprocess.run(["size", str(tmp_path / "network.o")], check=True, capture_output=True, text=True).stdout
     text, _, bss = map(int, told.splitlines()[1].split()[:3])
     assert memory.written <= bss < memory.written + 64, "bytes that are written while it runs"
-    assert memory.constants < text
+    assert memory.network + memory.front_end < text
 
 
 @needs_compiler
 @pytest.mark.parametrize("how", [{"weight_bits": 4}, {"weight_bits": 4, "layer_bits": {"stem*": 8}}], ids=["4", "4, 8"])
 def test_weights_of_four_bits_stay_packed(tmp_path: Path, how: dict[str, Any]) -> None:
-    constants = []
+    sizes = []
     for one in ({}, how):
         quantized = quantize(CASES["inverted"], LightBackend(), tmp_path, QuantSpec(**one))
         checkpoint = checkpoint_of(quantized)
-        constants.append(write_network(checkpoint, tmp_path).constants)
-    agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
+        sizes.append(write_network(checkpoint, tmp_path / "int8.onnx", tmp_path).network)
+    agreement = check_network(checkpoint, tmp_path / "int8.onnx", tmp_path / "network.c", signals(checkpoint))
     assert (agreement.equal, agreement.largest < 1e-4) == (1, True)
-    wide, narrow = constants
+    wide, narrow = sizes
     weights = sum(p.numel() for p in quantized.deployed.parameters() if p.dim() == 4)
     assert weights / 3 < wide - narrow <= weights / 2
 
@@ -161,7 +161,7 @@ def test_spectra_of_any_even_length(quantized: Quantized, tmp_path: Path, n_fft:
     checkpoint = checkpoint_of(quantized)
     features = checkpoint.spec.features.changed(n_fft=n_fft, win_length=n_fft - 7)
     checkpoint = replace(checkpoint, spec=checkpoint.spec.changed(features=features.plain()))
-    write_network(checkpoint, tmp_path)
+    write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
     samples = signals(checkpoint)[3:13]
     expected = LogMel(features).double()(torch.from_numpy(samples).double()).numpy()
     for flags, tolerance in ((STRICT, 2e-3), ((*STRICT, "-DTINYSCENE_DOUBLE"), 1e-6)):
@@ -176,9 +176,19 @@ def test_an_odd_length_has_no_form(quantized: Quantized, tmp_path: Path) -> None
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized)
     features = checkpoint.spec.features.changed(n_fft=255)
+    odd = replace(checkpoint, spec=checkpoint.spec.changed(features=features.plain()))
     with pytest.raises(RunError, match=r"features\.n_fft: expected an even number for C, found 255"):
-        write_network(replace(checkpoint, spec=checkpoint.spec.changed(features=features.plain())), tmp_path)
+        write_network(odd, tmp_path / "int8.onnx", tmp_path)
     assert list(tmp_path.glob("network.*")) == []
+
+
+@only("inverted")
+def test_a_front_end_that_hears_nothing_has_no_form(quantized: Quantized) -> None:
+    """Bands that lie between two bins of the spectrum."""
+    checkpoint = checkpoint_of(quantized)
+    features = checkpoint.spec.features.changed(n_fft=4, win_length=4, n_mels=2, f_min=1100.0, f_max=1900.0)
+    with pytest.raises(RunError, match="expected mel bands that read the spectrum, found none that does"):
+        constants(replace(checkpoint, spec=checkpoint.spec.changed(features=features.plain())))
 
 
 def test_factors() -> None:
@@ -193,11 +203,11 @@ def test_events_have_their_own_probabilities_and_thresholds(quantized: Quantized
     checkpoint = checkpoint_of(quantized, 1.0, (0.9,) * CLASSES)
     own = {"thresholds": dict.fromkeys(checkpoint.classes, 0.1), "median_window": 5}
     write_json(tmp_path / "scores.json", own)
-    write_network(checkpoint, tmp_path)
+    write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
     header = (tmp_path / "network.h").read_text()
     assert "#define TINYSCENE_MEDIAN 5 " in header
     assert f"#define TINYSCENE_THRESHOLDS {{{', '.join(['0.1f'] * CLASSES)}}}" in header
-    agreement = check_network(checkpoint, tmp_path, signals(checkpoint))
+    agreement = check_network(checkpoint, tmp_path / "int8.onnx", tmp_path / "network.c", signals(checkpoint))
     assert (agreement.equal, agreement.largest < 1e-4) == (1, True)
 
 
@@ -219,7 +229,7 @@ def test_names_of_classes_are_what_they_are(tmp_path: Path) -> None:
 def test_the_program_of_the_documentation_labels_a_segment(quantized: Quantized, tmp_path: Path) -> None:
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized)
-    write_network(checkpoint, tmp_path)
+    write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
     page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
     (tmp_path / "main.c").write_text(program)
@@ -259,7 +269,7 @@ def test_an_operator_without_a_form_is_refused(
     graph.model.graph.node[-1].op_type = "Einsum"
     monkeypatch.setattr("quant.deployment.c.export.read_graph", lambda path: graph)
     with pytest.raises(RunError, match=r"Einsum .* is not known without ONNX Runtime"):
-        write_network(checkpoint_of(quantized), tmp_path)
+        write_network(checkpoint_of(quantized), tmp_path / "int8.onnx", tmp_path)
 
 
 def test_every_move_of_a_program_has_a_form() -> None:
@@ -277,7 +287,10 @@ def test_the_command_tells_what_it_tried(
     commands.main(words)
     out = capsys.readouterr().out
     source = deployable / "quant/brevitas/network.c"
-    assert re.search(rf"{source} and \.h: [\d,]+ bytes of constants, [\d,]+ of memory\n  compiled here, 100\.00% ", out)
+    assert re.search(
+        rf"{source} and \.h: [\d,]+ bytes of constants, [\d,]+ of the front end, [\d,]+ of memory\n  comp", out
+    )
+    assert "compiled here, 100.00% of the logits of 64 made signals" in out
     monkeypatch.setattr(check, "COMPILERS", ("no-such-compiler",))
     commands.main(words)
     assert "no C compiler to try it with" in capsys.readouterr().out
@@ -290,13 +303,13 @@ def test_the_command_tells_what_it_tried(
 def test_other_logits_are_refused(quantized: Quantized, tmp_path: Path) -> None:
     (tmp_path / "int8.onnx").write_bytes(quantized.path.read_bytes())
     checkpoint = checkpoint_of(quantized)
-    write_network(checkpoint, tmp_path)
+    write_network(checkpoint, tmp_path / "int8.onnx", tmp_path)
     source = (tmp_path / "network.c").read_text()
     every = "for (int i = 0; i < inputs;"
     assert every in source
     (tmp_path / "network.c").write_text(source.replace(every, every.replace("i = 0", "i = 1")))
-    with pytest.raises(RunError, match=r"network\.c: expected the logits of int8\.onnx, found \d"):
-        check_network(checkpoint, tmp_path, signals(checkpoint))
+    with pytest.raises(RunError, match=r"network\.c: expected the logits of .*int8\.onnx, found \d"):
+        check_network(checkpoint, tmp_path / "int8.onnx", tmp_path / "network.c", signals(checkpoint))
     (tmp_path / "network.c").write_text(source + "no C\n")
     with pytest.raises(RunError, match=r"network\.c does not compile by .*: .*error"):
-        check_network(checkpoint, tmp_path, signals(checkpoint))
+        check_network(checkpoint, tmp_path / "int8.onnx", tmp_path / "network.c", signals(checkpoint))

@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quant.deployment.c.export import NAME
+from quant.deployment.c.export import NAME, write_network
 from quant.graph import run_batches, session
 from system.checkpoint import Checkpoint
 from system.errors import RunError
 from system.features import LogMel, log_mel
+from system.files import staged
 from system.prediction.onnx_file import path_probabilities
 
 COMPILERS = ("cc", "gcc", "clang")
+UNTRIED = "no C compiler to try it with"
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 LEAST_EQUAL = 0.9  # of the logits; a norm's sum in another order rounds a few otherwise
 ROUNDING = 1e-5  # of the largest logit: far below a step of 8 bits; where logits are reals, as means of maps are
@@ -74,13 +76,31 @@ def compiled(source: Path, *flags: str) -> Iterator[Callable[[str], Function]]:
         yield step
 
 
-def check_network(checkpoint: Checkpoint, folder: Path, samples: np.ndarray) -> Agreement:
-    """Of (n, samples) signals. Raises RunError if it does not compile, or gives other logits than int8.onnx."""
-    runtime = session(folder / "int8.onnx")
+def export_network(checkpoint: Checkpoint, folder: Path, samples: np.ndarray) -> str:
+    """Write network.c and .h beside `folder`/int8.onnx and try them on (n, samples) signals; returns what to tell.
+
+    Raises RunError, and leaves what was there, for a network that has no form in C or gives other logits.
+    """
+    path = folder / "int8.onnx"
+    with staged(folder) as part:
+        memory = write_network(checkpoint, path, part)
+        tried = check_network(checkpoint, path, part / "network.c", samples) if compiler() else UNTRIED
+    return (
+        f"{folder / 'network.c'} and .h: {memory.network:,} bytes of constants, {memory.front_end:,} of the front end, "
+        f"{memory.written:,} of memory\n  {tried}"
+    )
+
+
+def check_network(checkpoint: Checkpoint, path: Path, source: Path, samples: np.ndarray) -> Agreement:
+    """`source` against the int8.onnx at `path`, on (n, samples) signals.
+
+    Raises RunError if it does not compile, or gives other logits.
+    """
+    runtime = session(path)
     features = log_mel(LogMel(checkpoint.spec.features), samples)
     expected = run_batches(runtime, iter([checkpoint.standardize(features)]))
     logits, probabilities = np.zeros((2, *expected.shape), np.float32)
-    with compiled(folder / "network.c") as step:
+    with compiled(source) as step:
         network, classify = step("network"), step("classify")
         for given, result in zip(np.ascontiguousarray(features), logits, strict=True):
             network(given, result)
@@ -90,6 +110,6 @@ def check_network(checkpoint: Checkpoint, folder: Path, samples: np.ndarray) -> 
         seconds = time.perf_counter() - started
     equal = float((np.abs(logits - expected) <= ROUNDING * np.abs(expected).max()).mean())
     if equal < LEAST_EQUAL:
-        raise RunError(f"{folder / 'network.c'}: expected the logits of int8.onnx, found {equal:.1%} of them equal")
+        raise RunError(f"{source.name}: expected the logits of {path}, found {equal:.1%} of them equal; not kept")
     apart = np.abs(probabilities - path_probabilities(runtime, checkpoint, samples)).max()
     return Agreement(len(samples), equal, float(apart), 1e3 * seconds / len(samples))

@@ -32,18 +32,19 @@ PREFIX = NAME.upper()
 
 
 class Memory(NamedTuple):
-    """Bytes, where spectra are float."""
+    """Bytes, where spectra are float: constants of the network and of the front end, and what is written at work."""
 
-    constants: int
+    network: int
+    front_end: int
     written: int
 
 
-def write_network(checkpoint: Checkpoint, folder: Path) -> Memory:
-    """Write network.c and network.h beside `folder`/int8.onnx, with the decoding that its scores were made with.
+def write_network(checkpoint: Checkpoint, path: Path, folder: Path) -> Memory:
+    """Write network.c and network.h into `folder`, of the int8.onnx at `path` with the decoding it was scored with.
 
     Raises RunError for what has no form in C, and for the network of another run.
     """
-    checkpoint, c, path = recorded.with_decoding(folder, checkpoint), Statements(), folder / "int8.onnx"
+    checkpoint, c = recorded.with_decoding(path.parent, checkpoint), Statements()
     program = program_of(read_graph(path), {*KNOWN, *MOVED, "Shape"}, ("int8", "int4"))
     network, features, classes = NetworkWriter(program, c), checkpoint.spec.features, checkpoint.classes
     expected, found = list(checkpoint.spec.input_shape()), list(program.shapes[INPUT][1:])
@@ -84,7 +85,8 @@ def write_network(checkpoint: Checkpoint, folder: Path) -> Memory:
     write_text(folder / "network.c", "\n".join(text))
     _, bands, frames = checkpoint.spec.input_shape()
     beside = 4 * (4 * c.row + c.line + bands * frames + len(classes))
-    return Memory(sum(array.bytes for array in (*tables.values(), *arrays.values())), max(size, work // 2) + beside)
+    of_network, of_front_end = (sum(array.bytes for array in some.values()) for some in (arrays, tables))
+    return Memory(of_network, of_front_end, max(size, work // 2) + beside)
 
 
 def _standardized(checkpoint: Checkpoint, c: Statements) -> Value:
@@ -129,7 +131,8 @@ def _header(checkpoint: Checkpoint) -> str:
         "#ifdef __cplusplus", 'extern "C" {', "#endif", "",
         *(f"#define {PREFIX}_{name} {value}" for name, value in sizes.items()), "",
         f"extern const char *const {NAME}_classes[{PREFIX}_CLASSES]; /* UTF-8 */", "",
-        "/* Memory is static: not for two threads at once. Samples are those of one segment, from -1 to 1. */", "",
+        "/* Memory is static: not for two threads at once. Samples are those of one segment, from -1 to 1. Compile by",
+        "   -std=c99 or -ffp-contract=off: a * b + c rounded once would change a logit in many thousands. */", "",
         f"void {NAME}_classify(const float *samples, float *probabilities);", "", "/* The same in three steps. */",
         f"void {NAME}_log_mel(const float *samples, float *log_mel); /* [mel bands][frames] */",
         f"void {NAME}_network(const float *log_mel, float *logits);",

@@ -15,7 +15,7 @@ BYTES = 16  # of a complex number in double: what the memory has room for
 def constants(checkpoint: Checkpoint) -> tuple[dict[str, Array], str, int]:
     """(arrays by name, the initializer of FrontEnd, bytes of memory it works in).
 
-    Raises RunError for frames of an odd length.
+    Raises RunError for frames of an odd length, and for bands that all lie between the bins.
     """
     spec, front_end = checkpoint.spec.features, LogMel(checkpoint.spec.features)
     if spec.n_fft % 2:
@@ -24,6 +24,8 @@ def constants(checkpoint: Checkpoint) -> tuple[dict[str, Array], str, int]:
     first = [int(np.flatnonzero(band)[0]) if band.any() else 0 for band in filters]
     count = [int(np.flatnonzero(band)[-1]) + 1 - start if band.any() else 0
              for band, start in zip(filters, first, strict=True)]  # fmt: skip
+    if not any(count):
+        raise RunError("features: expected mel bands that read the spectrum, found none that does")
     weights = [band[start : start + some] for band, start, some in zip(filters, first, count, strict=True)]
     turns = np.exp(-2j * np.pi * np.arange(spec.n_fft // 2) / spec.n_fft)
     arrays = {
