@@ -82,7 +82,7 @@ def layer_name(node: onnx.NodeProto) -> str:
 def read_graph(path: Path) -> Graph:
     """Raises RunError for a file that is missing or not ONNX."""
     if not path.is_file():
-        raise RunError(f"{path} does not exist; python quant/run.py qat --run RUN makes it")
+        raise RunError(f"{path} does not exist; python quant/run.py qat or ptq --run RUN makes it")
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
