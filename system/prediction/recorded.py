@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import filecmp
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from system.checkpoint import Checkpoint
+from system.errors import RunError
 from system.files import read_json
 from system.runs import first_run
 
@@ -24,7 +27,10 @@ def folder_of(path: Path, run: Path) -> Path:
 def temperature(folder: Path, checkpoint: Checkpoint) -> float:
     """That of the quantized network in `folder`; of the float one where none was fitted."""
     scores = _scores(folder, checkpoint)
-    return float(scores["temperature"]["value"]) if "temperature" in scores else checkpoint.temperature
+    if "temperature" not in scores:
+        return checkpoint.temperature
+    with _told(folder, "temperature"):
+        return float(scores["temperature"]["value"])
 
 
 def with_decoding(folder: Path, checkpoint: Checkpoint) -> Checkpoint:
@@ -32,9 +38,19 @@ def with_decoding(folder: Path, checkpoint: Checkpoint) -> Checkpoint:
     scores = _scores(folder, checkpoint)
     if "thresholds" not in scores:
         return checkpoint
-    thresholds = tuple(scores["thresholds"][name] for name in checkpoint.classes)
+    with _told(folder, "thresholds"):
+        thresholds = tuple(float(scores["thresholds"][name]) for name in checkpoint.classes)
     window = scores.get("median_window", 1)  # older scores know no medians
     return replace(checkpoint, thresholds=thresholds, median_window=window)
+
+
+@contextmanager
+def _told(folder: Path, key: str) -> Iterator[None]:
+    """Raises RunError for scores that somebody has written otherwise."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / 'scores.json'}: {key} cannot be read ({error!r}); quantize the run again") from None
 
 
 def _scores(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -69,6 +69,15 @@ def test_integers_decide_by_the_thresholds_they_were_scored_with(deployable: Pat
 
 
 @only("inverted")
+@pytest.mark.parametrize(("key", "value"), [("temperature", 3.0), ("thresholds", {"a": 0.5}), ("thresholds", [0.5])])
+def test_scores_that_were_rewritten_are_refused(deployable: Path, key: str, value: object) -> None:
+    folder = deployable / "quant" / "brevitas"
+    write_json(folder / "scores.json", {key: value})
+    with pytest.raises(RunError, match=rf"scores\.json: {key} cannot be read .*; quantize the run again"):
+        open_classifier(folder / "int8.onnx")
+
+
+@only("inverted")
 def test_the_float_network_beside_the_integers_keeps_its_own_temperature(deployable: Path) -> None:
     folder = deployable / "quant" / "brevitas"
     shutil.copy(folder / "int8.onnx", folder / "float.onnx")
