@@ -26,10 +26,12 @@ import system  # noqa: F401 (before torch: it sets how OpenMP threads wait)
 from benchmarks.ablation_report import markdown, plot
 from benchmarks.side_by_side import ROOT, Job, PerClip, differences, gathered, make
 from system.augment.table import AUGMENTATIONS, NOTHING
+from system.data.folds import DATASETS
 from system.errors import ConfigError, guarded
 from system.files import read_json, write_json, write_text, write_with
 from system.options import needs_validation
 from system.runs import load_experiment
+from system.spec import DataSpec
 
 PLAIN = {
     **{
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
         "data.dataset": "csv", "data.root": args.data_root, "data.fold": args.fold, "data.device_irs": args.device_irs,
         "train.epochs": args.epochs,
     }  # fmt: skip
+    DATASETS["csv"](DataSpec(dataset="csv", root=args.data_root, fold=args.fold), 0)  # refused before 24 trainings are
     jobs = {
         name: [
             Job(root / name.replace(" ", "_") / f"s{seed}", args.config, {**settings, **given, "seed": seed},

@@ -89,6 +89,7 @@ def export_deployment(args: argparse.Namespace) -> None:
     from quant.deployment.mobile import write_ort
     from quant.deployment.waveform import TOLERANCE, network_inputs, signals, write_whole
     from system.prediction import recorded
+    from system.runs import locked
 
     checkpoint, spec = opened(args)
     folder = args.run / "quant" / args.backend
@@ -108,7 +109,8 @@ def export_deployment(args: argparse.Namespace) -> None:
             difference = write_ort(source, path, inputs)
             print(f"{path}: {path.stat().st_size:,} bytes; outputs differ by {difference:.1e} from {source.name}")
     if args.c_network:
-        print(export_network(checkpoint, folder, signals(checkpoint)))
+        with locked(args.run):
+            print(export_network(checkpoint, folder, signals(checkpoint)))
     if args.c_array:
         manifest = write_c(folder)
         print(f"{folder / 'weights.c'}, .h and .json: {len(manifest['tensors'])} tensors, {manifest['bytes']:,} bytes, "

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import ablation, ablation_report, accuracy, accuracy_report
 from benchmarks.side_by_side import Job, PerClip, differences, gathered, joined, make, pooled
 from system.augment.table import AUGMENTATIONS, names_of
-from system.errors import RunError
+from system.errors import DataError, RunError
 from system.scoring.predictions import Predictions
 from system.spec import AugmentSpec
 
@@ -206,6 +206,12 @@ def test_a_trick_is_added_alone_and_taken_out_alone() -> None:
         [0.0, "none", 0.0], [0.3, "ema", 6.0], [0.3, "none", 0.0], [0.0, "ema", 6.0], [0.0, "ema", 6.0],
         [0.3, "none", 0.0],
     ]  # fmt: skip
+
+
+def test_recordings_that_are_not_there_end_an_ablation_before_it_trains(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: expected the folder of data set 'csv', found nothing"):
+        ablation.main(["--data-root", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_augmentation_is_tried_and_none_is_in_the_plain_training() -> None:

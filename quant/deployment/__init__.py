@@ -1,1 +1,1 @@
-"""A quantized run as others deploy it: one file from the waveform on, a mobile runtime's format, C arrays."""
+"""A quantized run as others deploy it: one file from the waveform on, a mobile runtime's format, C."""

@@ -15,6 +15,7 @@ from submission.board.plots import cost_plot, difference_plot, interval_plot
 from submission.board.resampling import SCORES
 from submission.board.rules import QUANTITIES, Quantity
 from system.page.template import environment
+from system.scoring.sed_scores import COLLAR_SECONDS, LENGTH_SHARE
 
 COSTS = ("params", "macs", "total_bytes")
 GROUPS = {"class": "classes", "device": "devices", "city": "cities"}
@@ -59,6 +60,8 @@ def events_page(board: Mapping[str, Any], title: str, command: str, versions: st
             plotted=told,
             compared=lambda _: told,
             ahead=LOWER_OF_EVENTS,
+            collar=COLLAR_SECONDS,
+            share=f"{LENGTH_SHARE:.0%}",
         )
     )
 

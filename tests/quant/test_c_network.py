@@ -32,6 +32,7 @@ from system.errors import RunError
 from system.features import LogMel
 from system.files import write_json
 from system.prediction.onnx_file import path_probabilities
+from system.runs import locked
 from system.spec import ExperimentSpec, FeatureSpec, QuantSpec
 from tests.models.variants import CASES as CONTRACT
 
@@ -291,6 +292,8 @@ def test_the_command_tells_what_it_tried(
         rf"{source} and \.h: [\d,]+ bytes of constants, [\d,]+ of the front end, [\d,]+ of memory\n  comp", out
     )
     assert "compiled here, 100.00% of the logits of 64 made signals" in out
+    with locked(deployable), pytest.raises(RunError, match="in use by another process"):
+        commands.main(words)
     monkeypatch.setattr(check, "COMPILERS", ("no-such-compiler",))
     commands.main(words)
     assert "no C compiler to try it with" in capsys.readouterr().out

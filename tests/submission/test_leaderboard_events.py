@@ -186,6 +186,7 @@ def test_the_page_shows_what_the_board_says(data: DataSpec, tmp_path: Path, monk
     assert HOSTILE in "".join(page.words)
     told = " ".join("".join(page.words).split())
     assert "40 recordings, 3 classes of sound events, 20 sources" in told
+    assert "an onset within 0.2 s, and an offset within 0.2 s or 50% of its length" in told
     (first, _) = event_board([Item.parse("good"), Item.parse(HOSTILE)])["systems"]
     for score, quantity in QUANTITIES.items():
         assert f"{quantity.label}" in told

@@ -79,7 +79,8 @@ def compiled(source: Path, *flags: str) -> Iterator[Callable[[str], Function]]:
 def export_network(checkpoint: Checkpoint, folder: Path, samples: np.ndarray) -> str:
     """Write network.c and .h beside `folder`/int8.onnx and try them on (n, samples) signals; returns what to tell.
 
-    Raises RunError, and leaves what was there, for a network that has no form in C or gives other logits.
+    The run is locked, as nobody else may stage files in `folder`. Raises RunError, and leaves what was there, for a
+    network that has no form in C or gives other logits.
     """
     path = folder / "int8.onnx"
     with staged(folder) as part:
